@@ -1,0 +1,1061 @@
+"""Teach a convolutional network to recognise pictures: MNIST's digits, or your own folders.
+
+After the article "keras 入门：卷积神经网络实现 MNIST 手写数字识别".
+
+  --mode train      learn from DATA_DIR/train/<class>/ (MNIST is fetched if it isn't there)
+  --mode evaluate   loss and accuracy on all pictures in DATA_DIR/test/<class>/
+  --mode predict    say what the pictures in DATA_DIR/tmp show
+"""
+
+import csv
+import dataclasses
+import datetime
+import hashlib
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import filelock
+import h5py
+import numpy as np
+import psutil
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+import drawn_digits
+import handwriting
+import mnist_parser
+import report
+from mnist_parser import whole_file
+from setting import (
+    InputError,
+    Setting,
+    command_line,
+    one_line_errors,
+    printable,
+    quiet_stderr,
+    warn,
+)
+
+if __name__ == "__main__":
+    # Before the seconds that TensorFlow's import takes: help and mistakes are answered at once.
+    MODE, SETTING = command_line(__doc__)
+
+with quiet_stderr(unless="TF_CPP_MIN_LOG_LEVEL"):
+    import keras
+    import tensorflow as tf
+from keras import layers
+from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGenerator
+
+# Three 3×3 convolutions and two poolings leave nothing of a smaller picture.
+LEAST_SIZE = 18
+# The third convolution's output for 64×64 pictures. Beyond it the first dense layer would outgrow
+# the rest of the network a hundredfold (177 million weights at 224×224), so it is pooled to this.
+MOST_SIDE_FLATTENED = 12
+# Validation and prediction need no gradients; larger batches than these are no faster.
+INFERENCE_BATCH = 512
+
+
+def build_model(setting: Setting) -> keras.Sequential:
+    """The article's network: pictures of setting.input_shape, float 0..1, to label_nums chances.
+
+    Raises:
+        InputError: the pictures are too small for it.
+    """
+    height, width = setting.img_height, setting.img_width
+    if min(height, width) < LEAST_SIZE:
+        raise InputError(
+            f"img_width {width}, img_height {height}: the network needs {LEAST_SIZE} or more"
+        )
+    return keras.Sequential(
+        [
+            keras.Input(setting.input_shape),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(128, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(256, 3, activation="relu"),
+            *pooled_above_64(height, width),
+            layers.Flatten(),
+            layers.Dropout(0.5, seed=setting.seed),
+            layers.Dense(256, activation="relu"),
+            layers.Dropout(0.5, seed=setting.seed + 1),
+            layers.Dense(setting.label_nums, activation="softmax", dtype="float32"),
+        ]
+    )
+
+
+def sizes_inside(size: int) -> tuple[int, int]:
+    """What the network makes of a side of that many pixels: after the second and third convolution.
+
+    The second is given without the row that the pooling behind it drops if the number is odd.
+    """
+    second = ((size - 2) // 2 - 2) // 2 * 2
+    return second, second // 2 - 2
+
+
+def pooled_above_64(height: int, width: int) -> list[layers.Layer]:
+    side = max(sizes_inside(height)[1], sizes_inside(width)[1])
+    pool = -(-side // MOST_SIDE_FLATTENED)
+    pools = [min(pool, sizes_inside(size)[1]) for size in (height, width)]
+    return [layers.MaxPooling2D(pools)] if pool > 1 else []
+
+
+def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterator]:
+    """The training pictures and the 20% held out for validation, as the article loads them.
+
+    Batches are (float32 [n, height, width, 3] in 0..1, float32 one-hot [n, classes]). Classes
+    without pictures are left out.
+
+    Raises:
+        InputError: there are no pictures to train on.
+    """
+    classes = class_folders(setting.train_dir)
+    generator = ImageDataGenerator(rescale=1 / 255, validation_split=0.2)
+
+    def flow(subset: str) -> DirectoryIterator:
+        return generator.flow_from_directory(
+            setting.train_dir,
+            target_size=(setting.img_height, setting.img_width),
+            batch_size=setting.batch_size,
+            classes=classes,
+            seed=setting.seed,
+            subset=subset,
+        )
+
+    return flow("training"), flow("validation")
+
+
+def class_folders(folder: str) -> list[str]:
+    """The names of the folders that hold pictures, sorted: they are the classes.
+
+    Raises:
+        InputError: the folder or the pictures in it are missing.
+    """
+    layout = "one folder a class, as in train/cat/1.png and train/dog/2.png"
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder; what is expected is {layout}")
+    names = sorted(p.name for p in Path(folder).iterdir() if p.is_dir() and p.name[0] != ".")
+    empty = [name for name in names if not has_picture(Path(folder, name))]
+    if empty:
+        warn(f"{folder}: left out, since there are no pictures in them: {', '.join(empty)}")
+    classes = [name for name in names if name not in empty]
+    if len(classes) < 2:
+        raise InputError(f"{folder}: pictures of {len(classes)} classes; two are needed, {layout}")
+    return classes
+
+
+def has_picture(folder: Path) -> bool:
+    endings = tuple(f".{ending}" for ending in DirectoryIterator.white_list_formats)
+    return any(name.lower().endswith(endings) for _, _, names in os.walk(folder) for name in names)
+
+
+class Pictures(NamedTuple):
+    """Pictures that can be decoded: their files, their labels and, if they fit, their pixels."""
+
+    paths: np.ndarray  # of str [n]
+    labels: np.ndarray  # int32 [n]
+    pixels: np.ndarray | None  # uint8 [n, height, width, 3], or 1 channel if all are grey
+
+
+def load_pictures(iterator: DirectoryIterator, setting: Setting) -> Pictures:
+    """Decode every picture of an ImageDataGenerator's iterator once.
+
+    Files that can't be decoded are named on stderr and left out. Pictures that would not fit
+    into the memory that is free (setting.cache_limit) are checked, but not kept.
+    """
+    paths, labels = np.array(iterator.filepaths), np.array(iterator.classes, np.int32)
+    shape = (setting.img_height, setting.img_width, 3)
+    limit = setting.cache_limit
+    limit = psutil.virtual_memory().available / 2 if limit is None else limit * 1e6
+    size = len(paths) * math.prod(shape)
+    pixels = np.empty((len(paths), *shape), np.uint8) if size <= limit else None
+    if pixels is None:
+        print(
+            f"{len(paths)} pictures take {size / 1e6:.0f} MB, more than the {limit / 1e6:.0f} MB "
+            "for them: they are read from disk in every epoch"
+        )
+    broken = decode_all(paths, setting, pixels)
+    if len(broken) == len(paths):
+        raise InputError(f"{iterator.directory}: no picture in it can be read")
+    if broken:
+        paths, labels = np.delete(paths, broken), np.delete(labels, broken)
+        pixels = None if pixels is None else np.delete(pixels, broken, axis=0)
+    if pixels is not None and is_grey(pixels):
+        pixels = np.ascontiguousarray(pixels[..., :1])
+    return Pictures(paths, labels, pixels)
+
+
+def decode_all(paths: Sequence[str], setting: Setting, pixels: np.ndarray | None) -> list[int]:
+    """Decode pictures with several threads into pixels, if given, uint8 [n, height, width, 3].
+
+    Returns:
+        The indices of those that can't be decoded; each has been named on stderr.
+    """
+
+    def decode_some(indices: range) -> list[int]:
+        broken = []
+        for index in indices:
+            try:
+                picture = decode(paths[index], setting)
+            except DECODE_ERRORS as error:
+                broken.append(index)
+                warn(f"{paths[index]}: left out, {reason(error)}")
+                continue
+            if pixels is not None:
+                pixels[index] = picture
+        return broken
+
+    chunks = [range(start, len(paths), 64) for start in range(64)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [index for broken in pool.map(decode_some, chunks) for index in broken]
+
+
+def leave_out_broken(iterator: DirectoryIterator, setting: Setting) -> None:
+    """Take the pictures that can't be decoded from what the iterator will load."""
+    broken = decode_all(iterator.filepaths, setting, None)
+    iterator._filepaths = list(np.delete(iterator.filepaths, broken))
+    iterator.classes = np.delete(iterator.classes, broken)
+    iterator.n = iterator.samples = len(iterator.classes)
+
+
+def reason(error: Exception) -> str:
+    """Why a picture can't be read, in the user's words."""
+    return "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)
+
+
+# What Pillow and Keras raise for a file that is no whole picture.
+DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+
+
+def decode(path: str, setting: Setting) -> np.ndarray:
+    """The picture as Keras loads and resizes it: uint8 [height, width, 3]."""
+    size = (setting.img_height, setting.img_width)
+    return np.asarray(keras.utils.load_img(path, target_size=size), np.uint8)
+
+
+def is_grey(pixels: np.ndarray) -> bool:
+    """Whether red, green and blue are the same in all of uint8 [n, height, width, 3]."""
+    return all(np.array_equal(pixels[..., 0], pixels[..., channel]) for channel in (1, 2))
+
+
+def visible(setting: Setting) -> Setting:
+    """The setting of a network whose input lacks the rows and columns that the poolings drop.
+
+    Of 28×28 pixels the article's network looks at the upper left 26×26: the second pooling drops
+    the last row and column of 11×11. A network for 26×26 has the same weights and gives the same
+    output, with a sixth of the arithmetic saved.
+    """
+    height, width = (
+        2 * (sizes_inside(size)[0] + 2) + 2 for size in (setting.img_height, setting.img_width)
+    )
+    return dataclasses.replace(setting, img_height=height, img_width=width)
+
+
+# Drawn digits among the training pictures, one to eight of them: they have what MNIST's writers
+# hardly ever wrote but others do, flagged and footed 1s, crossed 7s, angular 6s and 9s.
+DRAWN_SHARE = 1 / 8
+
+
+def drawable(pictures: Pictures) -> bool:
+    """Whether drawn digits can be put among the pictures: grey, in memory, and of their size."""
+    return pictures.pixels is not None and pictures.pixels.shape[1:] == (28, 28, 1)
+
+
+def with_drawn_digits(pictures: Pictures, setting: Setting) -> Pictures:
+    """The pictures, which are of MNIST's kind, and DRAWN_SHARE as many drawn by the program."""
+    count = int(DRAWN_SHARE * len(pictures.labels))
+    images, labels = drawn_digits.draw(count, setting.seed)
+    return Pictures(
+        np.append(pictures.paths, [""] * count),
+        np.append(pictures.labels, labels.astype(np.int32)),
+        np.append(pictures.pixels, images[..., None], axis=0),
+    )
+
+
+# Recipe "tuned". Each number is what gave the best validation accuracy on MNIST.
+PEAK_LEARNING_RATE = 2e-3
+WARM_UP = 0.15  # of all steps
+WEIGHT_DECAY = 0.05
+TURN = np.radians(12)  # most rotation either way
+SHEAR = 0.15
+STRETCH = 0.1  # width and height, independently
+SHIFT = 0.07  # of the width and height: 2 of 28 pixels
+
+
+def augment(images: tf.Tensor, seed: tf.Tensor, size: tuple[int, int], flip: bool) -> tf.Tensor:
+    """Shift, turn, stretch and shear each picture at random; what comes in at the edge repeats it.
+
+    Args:
+        images: float32 [n, height, width, channels].
+        seed: int [2]; the same seed gives the same pictures.
+        size: rows and columns of the result: the upper left part of the picture.
+        flip: mirror every other picture.
+    """
+    count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    spread = [TURN, SHEAR, STRETCH, STRETCH, SHIFT * height, SHIFT * width]
+    draws = tf.random.stateless_uniform([count, 6], seed, -1.0, 1.0) * spread
+    turn, shear, stretch_y, stretch_x, shift_y, shift_x = tf.unstack(draws, axis=1)
+    if flip:
+        stretch_x = tf.where(tf.range(count) % 2 == 0, stretch_x, -2 - stretch_x)
+    # Where in the given picture each pixel (x, y) of the new one comes from, about the middle.
+    xx, xy = tf.cos(turn) * (1 + stretch_x), (shear - tf.sin(turn)) * (1 + stretch_y)
+    yx, yy = tf.sin(turn) * (1 + stretch_x), tf.cos(turn) * (1 + stretch_y)
+    x, y = (width - 1) / 2, (height - 1) / 2
+    zero = tf.zeros_like(turn)
+    transforms = tf.stack(
+        [xx, xy, x + shift_x - xx * x - xy * y, yx, yy, y + shift_y - yx * x - yy * y, zero, zero],
+        axis=1,
+    )
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=transforms,
+        output_shape=size,
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+    )
+
+
+def pixel_reader(pictures: Pictures, setting: Setting):
+    """A function from indices, int64 [n], to those pictures, float32 [n, height, width, c] 0..1."""
+    if pictures.pixels is not None:
+        pixels = tf.constant(pictures.pixels)
+        return lambda indices: tf.cast(tf.gather(pixels, indices), tf.float32) / 255
+
+    pool = ThreadPoolExecutor(os.cpu_count())
+
+    def read(indices: np.ndarray) -> np.ndarray:
+        return np.stack(
+            list(pool.map(lambda index: decode(pictures.paths[index], setting), indices))
+        )
+
+    def read_pixels(indices: tf.Tensor) -> tf.Tensor:
+        pixels = tf.ensure_shape(
+            tf.numpy_function(read, [indices], tf.uint8),
+            [None, setting.img_height, setting.img_width, 3],
+        )
+        return tf.cast(pixels, tf.float32) / 255
+
+    return read_pixels
+
+
+def as_input(images: tf.Tensor) -> tf.Tensor:
+    """Pictures of 1 or 3 channels, channels last, in the three that the network takes."""
+    images = tf.repeat(images, 3 // images.shape[-1], axis=-1)
+    if keras.backend.image_data_format() == "channels_first":
+        return tf.transpose(images, [0, 3, 1, 2])
+    return images
+
+
+def training_batches(
+    pictures: Pictures, setting: Setting, batch: int, size: tuple[int, int], first_epoch: int
+) -> tf.data.Dataset:
+    """Shuffled, augmented batches for all epochs from the first one.
+
+    What is in a batch depends on the seed, the epoch and the step alone, so that a run that was
+    interrupted goes on with the batches that it would have had.
+    """
+    count = len(pictures.labels)
+    steps = count // batch
+    pixels = pixel_reader(pictures, setting)
+    labels = tf.one_hot(pictures.labels, setting.label_nums)
+
+    def shuffled(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(count, dtype=tf.int64), seed=tf.stack([setting.seed, epoch])
+        )
+        indices = tf.reshape(order[: steps * batch], [steps, batch])
+        return tf.data.Dataset.from_tensor_slices(
+            (epoch * steps + tf.range(steps, dtype=tf.int64), indices)
+        )
+
+    def make_batch(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        seed = tf.stack([setting.seed, step])
+        images = augment(pixels(indices), seed, size, setting.horizontal_flip)
+        return as_input(images), tf.gather(labels, indices)
+
+    dataset = tf.data.Dataset.range(first_epoch, setting.epochs).flat_map(shuffled)
+    return dataset.map(make_batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def plain_batches(pictures: Pictures, setting: Setting, size: tuple[int, int]) -> tf.data.Dataset:
+    """The pictures in order, unchanged, with their labels: for validation and evaluation."""
+    pixels = pixel_reader(pictures, setting)
+    labels = tf.one_hot(pictures.labels, setting.label_nums)
+
+    def make_batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images = pixels(indices)[:, : size[0], : size[1]]
+        return as_input(images), tf.gather(labels, indices)
+
+    dataset = tf.data.Dataset.range(len(pictures.labels)).batch(INFERENCE_BATCH)
+    return dataset.map(make_batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def compile_model(model: keras.Sequential, setting: Setting, steps: int) -> None:
+    """Give the model the recipe's optimizer; the learning rate's curve spans all epochs."""
+    if setting.recipe == "article":
+        optimizer = "rmsprop"
+    else:
+        total = setting.epochs * steps
+        curve = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=PEAK_LEARNING_RATE / 25,
+            warmup_target=PEAK_LEARNING_RATE,
+            warmup_steps=max(1, int(WARM_UP * total)),
+            decay_steps=max(1, int((1 - WARM_UP) * total)),
+        )
+        optimizer = keras.optimizers.AdamW(curve, weight_decay=WEIGHT_DECAY)
+    model.compile(optimizer, loss="categorical_crossentropy", metrics=["acc"])
+
+
+def use_precision(setting: Setting) -> None:
+    """Set Keras's arithmetic: mixed_bfloat16 where the hardware multiplies it, else float32."""
+    precision = setting.precision
+    if precision == "auto":
+        fast = setting.recipe != "article" and has_bfloat16()
+        precision = "mixed_bfloat16" if fast else "float32"
+    keras.mixed_precision.set_global_policy(precision)
+
+
+def has_bfloat16() -> bool:
+    """Whether every GPU, or else the processor, has bfloat16 in hardware; elsewhere it is slow."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and re.search("avx512_bf16|amx_bf16", cpuinfo.read_text()) is not None
+
+
+def use_devices() -> tf.distribute.Strategy:
+    """Say what the network runs on, and have it use all of it."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if gpus:
+        names = [tf.config.experimental.get_device_details(gpu)["device_name"] for gpu in gpus]
+        print(f"running on {len(gpus)} GPU: {', '.join(names)}")
+    else:
+        print(f"running on the CPU, {os.cpu_count()} cores")
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) > 1:
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()
+
+
+CHECKPOINT = "weights-improvement-{epoch:02d}-{val_acc:.5f}.weights.h5"
+CHECKPOINT_NAME = re.compile(r"weights-improvement-(\d+)-(\d+\.\d+)\.weights\.h5")
+# The state after the last finished epoch, optimizer included, from which --is_restore goes on.
+LAST_EPOCH = "last-epoch.weights.h5"
+
+
+def save_weights(model: keras.Sequential, path: Path, epoch: int) -> None:
+    """Save the weights, whole or not at all, with the SHA-256 by which load_weights knows them."""
+    with whole_file(path) as partial:
+        model.save_weights(partial)
+        with h5py.File(partial, "r+") as file:
+            file.attrs["epoch"] = epoch
+            file.attrs["sha256"] = weights_digest(file)
+
+
+def without_optimizer(model: keras.Sequential) -> keras.Sequential:
+    """The same layers; a file of their weights is a third as large as with AdamW's state."""
+    return keras.Sequential([keras.Input(model.input_shape[1:]), *model.layers])
+
+
+def load_weights(model: keras.Sequential, path: str | os.PathLike) -> int:
+    """Load the weights that save_weights or Keras saved; returns the epochs they have behind them.
+
+    Raises:
+        InputError: the file is damaged, or holds something else than this network's weights.
+    """
+    try:
+        with h5py.File(path) as file:
+            # A header can promise any size; Keras stores weights as they are, not compressed.
+            file.visititems(lambda name, item: refuse_larger(item, os.path.getsize(path)))
+            if file.attrs.get("sha256", digest := weights_digest(file)) != digest:
+                raise ValueError("its SHA-256 does not match")
+            epoch = int(file.attrs.get("epoch", 0))
+        model.load_weights(path)
+    except Exception as error:  # h5py and Keras raise of every kind for a damaged file
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"{path}: damaged, or not this network's weights ({reason})") from error
+    return epoch
+
+
+def refuse_larger(item: h5py.Dataset | h5py.Group, size: int) -> None:
+    if isinstance(item, h5py.Dataset) and item.nbytes > size:
+        raise ValueError(f"{item.name} promises {item.nbytes} bytes, the file has {size}")
+
+
+def weights_digest(file: h5py.File) -> str:
+    """The SHA-256 of all arrays in the file and their names."""
+    digest = hashlib.sha256()
+
+    def add(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset):
+            digest.update(name.encode() + item[()].tobytes())
+
+    file.visititems(add)
+    return digest.hexdigest()
+
+
+def checkpoints(folder: str | os.PathLike) -> list[Path]:
+    """The checkpoints in the folder, best val_acc first; of equals, the later epoch."""
+    found = []
+    for path in Path(folder).glob("*.weights.h5"):
+        if match := CHECKPOINT_NAME.fullmatch(path.name):
+            found.append((float(match[2]), int(match[1]), path))
+    return [path for _, _, path in sorted(found, reverse=True)]
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """After each epoch, keeps the weights if val_acc is the best yet, and the state to go on from.
+
+    `rows` is the history of the run: a dict an epoch, as in history.csv.
+    """
+
+    def __init__(self, setting: Setting, rows: list[dict[str, float]]):
+        super().__init__()
+        self.setting, self.rows = setting, rows
+        self.best = max((row["val_acc"] for row in rows), default=-1.0)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.monotonic() - self.start
+        epoch += 1  # Keras counts from 0, file names and people from 1
+        folder, last = Path(self.setting.checkpoint_path), epoch == self.setting.epochs
+        if logs["val_acc"] > self.best and (epoch % self.setting.save_epochs == 0 or last):
+            self.best = logs["val_acc"]
+            path = folder / CHECKPOINT.format(epoch=epoch, val_acc=self.best)
+            save_weights(without_optimizer(self.model), path, epoch)
+            print(f"\nbest val_acc yet: {printable(str(path))}")
+        names = ("loss", "acc", "val_loss", "val_acc")
+        row = {"epoch": epoch} | {name: float(logs[name]) for name in names} | {"seconds": seconds}
+        self.rows.append(row)
+        write_csv(Path(self.setting.data_dir, "report", "history.csv"), self.rows)
+        save_weights(self.model, folder / LAST_EPOCH, epoch)
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the rows, the keys of the first as the header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        whole_file(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def move_earlier_run(setting: Setting) -> None:
+    """Move what the last run left to model_weight/previous/<date-time>/: nothing is lost."""
+    folder, reports = Path(setting.checkpoint_path), Path(setting.data_dir, "report")
+    left = [path for path in folder.glob("[!.]*") if path.name not in ("previous", "model.json")]
+    # model.json last: whatever checkpoints remain if this is interrupted can still be used.
+    left += [path for path in (*reports.glob("*"), folder / "model.json") if path.exists()]
+    if left:
+        now = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
+        previous = folder / "previous" / now
+        previous.mkdir(parents=True)
+        for path in left:
+            path.rename(previous / path.name)
+        print(f"the last run's files are now in {previous}")
+
+
+def start_from(model: keras.Sequential, setting: Setting) -> int:
+    """Load the weights, and after an interruption the optimizer's state, that training starts from.
+
+    Returns:
+        The number of epochs already done.
+    """
+    if setting.restore_model:
+        load_weights(without_optimizer(model), setting.restore_model)
+        return setting.initial_epoch
+    if not setting.is_restore:
+        return 0
+    folder = Path(setting.checkpoint_path)
+    if (folder / LAST_EPOCH).exists():
+        try:
+            return load_weights(model, folder / LAST_EPOCH)
+        except InputError as error:
+            warn(f"{error}; going on from the best checkpoint instead")
+    for path in checkpoints(folder):
+        try:
+            return load_weights(without_optimizer(model), path)
+        except InputError as error:
+            warn(f"{error}; passed over")
+    print(f"no finished epoch in {folder}: starting with the first")
+    return 0
+
+
+def describe(setting: Setting, classes: list[str], handwriting: bool, images: int) -> None:
+    """Write model.json: what evaluate and predict would otherwise have to guess."""
+    description = {
+        "classes": classes,
+        "img_width": setting.img_width,
+        "img_height": setting.img_height,
+        "handwriting": handwriting,
+        "recipe": setting.recipe,
+        "epochs": setting.epochs,
+        "seed": setting.seed,
+        "trained_on": data_source(setting),
+        "images": images,
+        "keras": keras.__version__,
+    }
+    with whole_file(Path(setting.checkpoint_path, "model.json")) as partial:
+        partial.write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def read_history(setting: Setting, done: int) -> list[dict[str, float]]:
+    """The rows of history.csv up to the epoch that is done."""
+    path = Path(setting.data_dir, "report", "history.csv")
+    if not done or not path.exists():
+        return []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        return [row | {"epoch": int(row["epoch"])} for row in rows if row["epoch"] <= done]
+    except (ValueError, KeyError, TypeError) as error:
+        warn(f"{path}: damaged ({error}); the history starts anew")
+        return []
+
+
+def ensure_data(setting: Setting) -> None:
+    """Have MNIST parsed if the training folder is missing; say so if digits were drawn instead.
+
+    Raises:
+        InputError: the missing folder is not MNIST's but the user's.
+    """
+    if not Path(setting.train_dir).exists():
+        data_dir = Path(setting.data_dir)
+        own = Path(setting.train_dir) != data_dir / "train"
+        if own or not (data_dir.resolve().name == "mnist_data" or (data_dir / "raw").is_dir()):
+            raise InputError(
+                f"{setting.train_dir}: no such folder; what is expected is one folder a class, as "
+                f"in {setting.train_dir}/cat/1.png and {setting.train_dir}/dog/2.png (for MNIST: "
+                f"python mnist_parser.py --data_dir {setting.data_dir})"
+            )
+        mnist_parser.parse(data_dir)
+    remind_of_stand_in(data_source(setting))
+
+
+def data_source(setting: Setting) -> str:
+    """What the pictures are: the name that mnist_parser gave them, or the folder of the user's."""
+    if Path(setting.train_dir) == Path(setting.data_dir, "train"):
+        source = mnist_parser.read_source(setting.data_dir)
+        if source:
+            return source["name"]
+    return setting.train_dir
+
+
+def remind_of_stand_in(source: str) -> None:
+    if source == mnist_parser.DRAWN:
+        warn(f"NOTE: the network knows {source}; python mnist_parser.py fetches the real ones")
+
+
+def looks_like_mnist(paths: list[str], setting: Setting) -> bool:
+    """Whether the pictures are what handwriting.to_mnist makes: MNIST's digits, not photographs.
+
+    A hundred of them, evenly spread, are put through it; MNIST's come back as they were.
+    """
+    alike = 0
+    for index in np.linspace(0, len(paths) - 1, 100).astype(int):
+        try:
+            picture = decode(paths[index], setting)
+            clean = handwriting.to_mnist(Image.fromarray(picture), *picture.shape[:2])
+        except (handwriting.NoInkError, *DECODE_ERRORS):
+            continue
+        # MNIST's differ by less than one grey level of 255 on average; clothes and cats by dozens.
+        alike += np.abs(picture - clean[..., None].astype(float)).mean() < 4
+    return bool(alike >= 90)
+
+
+def train(setting: Setting) -> keras.callbacks.History:
+    """Train the network on setting.train_dir; the best checkpoint is left in checkpoint_path.
+
+    Returns:
+        Keras's history of the epochs that were run.
+
+    Raises:
+        InputError: there is nothing to train on, or another run is at work in checkpoint_path.
+    """
+    start = time.monotonic()
+    ensure_data(setting)
+    use_precision(setting)
+    keras.utils.set_random_seed(setting.seed)
+    training, validation = data_generator(setting)
+    classes = list(training.class_indices)
+    if len(classes) != setting.label_nums:
+        print(f"label_nums is {len(classes)}: as many classes as there are in {setting.train_dir}")
+        setting = dataclasses.replace(setting, label_nums=len(classes))
+    folder = Path(setting.checkpoint_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / ".train.lock", timeout=0):
+            history = fit(setting, training, validation)
+    except filelock.Timeout:
+        raise InputError(f"{folder}: another training is at work here") from None
+    except (KeyboardInterrupt, SystemExit):
+        warn(f"interrupted; finished epochs are saved in {folder}, --is_restore goes on from there")
+        raise
+    with whole_file(Path(setting.data_dir, "report", "training_curves.png")) as partial:
+        report.training_curves(read_history(setting, setting.epochs), partial)
+    best = checkpoints(folder)[0]
+    epoch, val_acc = CHECKPOINT_NAME.fullmatch(best.name).groups()
+    print(
+        f"best epoch {epoch}, val_acc {val_acc}: {printable(str(best))}\n"
+        f"trained in {time.monotonic() - start:.0f} s; what it is worth on the test pictures:\n"
+        f"  python mnist_keras.py --mode evaluate{same_folder(setting)}"
+    )
+    return history
+
+
+def same_folder(setting: Setting) -> str:
+    """The flag with which the next command finds this run."""
+    different = setting.data_dir != Setting.data_dir
+    return f" --data_dir {printable(setting.data_dir)}" if different else ""
+
+
+def fit(
+    setting: Setting, training: DirectoryIterator, validation: DirectoryIterator
+) -> keras.callbacks.History:
+    """Build the network, start it from where the setting says, and run the epochs."""
+    strategy = use_devices()
+    tuned = setting.recipe == "tuned"
+    classes = list(training.class_indices)
+    digits = looks_like_mnist(training.filepaths, setting)
+    if tuned:
+        pictures, held_out = load_pictures(training, setting), load_pictures(validation, setting)
+        images = len(pictures.labels)
+        if digits and classes == list("0123456789") and drawable(pictures):
+            pictures = with_drawn_digits(pictures, setting)
+        batch_size = min(setting.batch_size, len(pictures.labels))
+        steps = len(pictures.labels) // batch_size  # those left over are others in every epoch
+    else:
+        if data_source(setting) == setting.train_dir:  # the parser's own pictures are whole
+            leave_out_broken(training, setting)
+            leave_out_broken(validation, setting)
+        images, steps = training.samples, len(training)
+    with strategy.scope():
+        model = build_model(visible(setting) if tuned else setting)
+        compile_model(model, setting, steps)
+        model.optimizer.build(model.trainable_variables)
+        done = start_from(model, setting)
+        model.optimizer.iterations.assign(done * steps)
+    if not setting.is_restore or setting.restore_model:
+        move_earlier_run(setting)
+    describe(setting, classes, digits, images)
+    if tuned:
+        size = model.input_shape[1:3]
+        training = training_batches(pictures, setting, batch_size, size, done)
+        validation = plain_batches(held_out, setting, size)
+    return model.fit(
+        training,
+        validation_data=validation,
+        steps_per_epoch=steps,
+        initial_epoch=done,
+        epochs=setting.epochs,
+        callbacks=[Checkpoint(setting, read_history(setting, done))],
+        shuffle=not tuned,
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+
+
+def evaluate(setting: Setting) -> tuple[float, float]:
+    """Loss and accuracy on every picture in test_dir, printed and returned; pictures in report/.
+
+    Without any weights a network is trained first.
+
+    Raises:
+        InputError: no picture to measure on, or weights that can't be used.
+    """
+    if not weights_folder(setting):
+        print(f"no weights in {setting.checkpoint_path}: training first")
+        train(setting)
+    model, setting, description, weights = trained_network(setting)
+    remind_of_stand_in(data_source(setting))
+    pictures = load_pictures(test_iterator(setting, description["classes"]), setting)
+    chances = model.predict(
+        plain_batches(pictures, setting, (setting.img_height, setting.img_width)), verbose=0
+    )
+    right = chances[np.arange(len(chances)), pictures.labels]
+    loss = float(-np.log(np.maximum(right, 1e-7)).mean())  # Keras's own bound on the logarithm
+    acc = float((chances.argmax(axis=1) == pictures.labels).mean())
+    print(f"weights: {printable(str(weights))}")
+    print(f"test_loss:{loss:.5f}, test_acc:{acc:.5f} ({len(chances)} images)")
+    write_report(setting, description["classes"], pictures, chances)
+    return loss, acc
+
+
+def test_iterator(setting: Setting, classes: list[str]) -> DirectoryIterator:
+    """The test pictures of these classes; without a test folder, those held out for validation."""
+    if not Path(setting.test_dir).is_dir():
+        print(f"{setting.test_dir}: no such folder; measuring on the pictures held out in training")
+        return data_generator(setting)[1]
+    others = set(class_folders(setting.test_dir)) - set(classes)
+    if others:
+        warn(f"{setting.test_dir}: classes that the network was not taught: {', '.join(others)}")
+    return ImageDataGenerator().flow_from_directory(
+        setting.test_dir,
+        target_size=(setting.img_height, setting.img_width),
+        classes=classes,
+        shuffle=False,
+    )
+
+
+def weights_folder(setting: Setting) -> Path | None:
+    """Where the weights are: the run's own, else those that ship with the program."""
+    if setting.restore_model:
+        return Path(setting.restore_model).parent
+    for folder in (Path(setting.checkpoint_path), Path(setting.data_dir, "shipped")):
+        if checkpoints(folder):
+            return folder
+    return None
+
+
+def trained_network(setting: Setting) -> tuple[keras.Sequential, Setting, dict[str, Any], Path]:
+    """The network that model.json describes, with restore_model's or the best checkpoint's weights.
+
+    Returns:
+        The network; the setting with its image size and number of classes; what model.json says;
+        the weights file.
+
+    Raises:
+        InputError: there are none, none can be used, or the setting contradicts model.json.
+    """
+    folder = weights_folder(setting)
+    if folder is None:
+        raise InputError(f"{setting.checkpoint_path}: no weights here; --mode train makes them")
+    description = read_description(folder / "model.json")
+    trained = {name: description[name] for name in ("img_width", "img_height")}
+    trained["label_nums"] = len(description["classes"])
+    for name, value in trained.items():
+        if setting.is_given(name) and getattr(setting, name) != value:
+            raise InputError(
+                f"--{name} {getattr(setting, name)}, but the network in {folder} has {value}"
+            )
+    setting = dataclasses.replace(setting, **trained)
+    use_precision(setting)
+    model = build_model(setting)
+    paths = [Path(setting.restore_model)] if setting.restore_model else checkpoints(folder)
+    for path in paths:
+        try:
+            load_weights(model, path)
+            return model, setting, description, path
+        except InputError as error:
+            warn(f"{error}; passed over")
+    raise InputError(f"{folder}: none of the weights here can be used; --mode train makes new ones")
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """What describe wrote, checked. Raises InputError if it is missing or damaged."""
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        classes = description["classes"]
+        sizes = (description["img_width"], description["img_height"])
+        if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+            raise ValueError("its classes are not a list of names")
+        if not all(type(size) is int and 0 < size < 10_000 for size in sizes):
+            raise ValueError("its image size is not a number of pixels")
+        if type(description["handwriting"]) is not bool or len(classes) < 2:
+            raise ValueError("it does not describe a network")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: missing or damaged ({error}); --mode train makes it") from None
+    return description
+
+
+class Prediction(NamedTuple):
+    """What the network says of a picture."""
+
+    file: str
+    label: str
+    confidence: float
+
+
+THUMBNAIL = 84  # pixels, as many as a cell of report's sheets has for it
+# With few classes evaluate also prints the table; more lines than a screen has are no help.
+MOST_CLASSES_PRINTED = 20
+# Below this share of certainty, two in five such answers are wrong.
+UNSURE = 0.6
+
+
+def predict(setting: Setting) -> list[Prediction]:
+    """Say what each picture in imp_dir shows; report/ gets a table and sheets of the answers.
+
+    Pictures that can't be read are named on stderr and are not in the list that is returned.
+
+    Raises:
+        InputError: there is no picture, or no network.
+    """
+    files = list_pictures(setting.imp_dir)
+    model, setting, description, _ = trained_network(setting)
+    remind_of_stand_in(description["trained_on"])
+    rows = []
+    for start in range(0, len(files), INFERENCE_BATCH):
+        rows += predict_batch(model, files[start : start + INFERENCE_BATCH], setting, description)
+    for row in rows:
+        print(f"{printable(row['file'])}\n预测结果为：{printable(row['label'])}")
+        if row["confidence"] < UNSURE:
+            warn(
+                f"{row['file']}: unsure, {row['label']} ({row['confidence']:.0%}) or "
+                f"{row['second_guess']} ({row['second_confidence']:.0%})"
+            )
+    if rows:
+        write_predictions(setting, rows)
+    return [Prediction(row["file"], row["label"], row["confidence"]) for row in rows]
+
+
+PICTURE_ENDINGS = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".gif",
+    ".webp",
+    ".ppm",
+    ".pgm",
+    ".tif",
+    ".tiff",
+)
+
+
+def list_pictures(folder: str) -> list[str]:
+    """The pictures in the folder by their endings, hidden ones left out, 2.png before 10.png.
+
+    Raises:
+        InputError: the folder is missing, or there is no picture in it.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder; put the pictures to predict there")
+    names = [path.name for path in Path(folder).iterdir() if not path.is_dir()]
+    names = [n for n in names if n.lower().endswith(PICTURE_ENDINGS) and not n.startswith(".")]
+    if not names:
+        raise InputError(f"{folder}: no pictures in it ({', '.join(PICTURE_ENDINGS)})")
+    names.sort(key=lambda n: ([int(p) if p.isdecimal() else p for p in re.split("([0-9]+)", n)], n))
+    return [os.path.join(folder, name) for name in names]
+
+
+def see(file: str, setting: Setting, clean: bool) -> np.ndarray | None:
+    """The picture as the network sees it, uint8 [height, width, 3], cleaned up if it is to be.
+
+    None, and a line on stderr, if it can't be read.
+    """
+    try:
+        if not clean:
+            return decode(file, setting)
+        digit = handwriting.to_mnist(file, setting.img_height, setting.img_width)
+        return np.repeat(digit[..., None], 3, axis=-1)
+    except DECODE_ERRORS as error:
+        warn(f"{file}: not predicted, {reason(error)}")
+        return None
+
+
+def predict_batch(
+    model: keras.Sequential, files: list[str], setting: Setting, description: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """A row for each picture that can be read: what predictions.csv says, and "seen"."""
+    clean = description["handwriting"] if setting.handwriting is None else setting.handwriting
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        seen = list(pool.map(lambda file: see(file, setting, clean), files))
+    pairs = [(file, image) for file, image in zip(files, seen, strict=True) if image is not None]
+    if not pairs:
+        return []
+    images = tf.cast(np.stack([image for _, image in pairs]), tf.float32) / 255
+    rows = []
+    for (file, image), chances in zip(pairs, model.predict_on_batch(as_input(images)), strict=True):
+        first, second = np.argsort(chances)[:-3:-1]
+        rows.append(
+            {
+                "file": file,
+                "label": description["classes"][first],
+                "confidence": float(chances[first]),
+                "second_guess": description["classes"][second],
+                "second_confidence": float(chances[second]),
+                "seen": small(Image.fromarray(image)),
+            }
+        )
+    return rows
+
+
+def write_predictions(setting: Setting, rows: list[dict[str, Any]]) -> None:
+    """Write predictions.csv, and predictions.png: what was given, seen and answered."""
+    folder = Path(setting.data_dir, "report")
+    columns = ("file", "label", "confidence", "second_guess", "second_confidence")
+    write_csv(folder / "predictions.csv", [{name: row[name] for name in columns} for row in rows])
+    rows = [report.PredictionRow(*(row[name] for name in columns), row["seen"]) for row in rows]
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as beside:
+        path = Path(beside, "predictions.png")
+        sheets = report.prediction_sheets(rows, thumbnail, path, UNSURE)
+        for sheet in folder.glob("predictions*.png"):  # there may have been more of them
+            sheet.unlink()
+        for sheet in sheets:
+            sheet.replace(folder / sheet.name)
+    print(f"all answers: {folder / 'predictions.csv'}, with the pictures: {folder / path.name}")
+
+
+def thumbnail(file: str) -> np.ndarray:
+    """The picture as a viewer shows it, small and on white: uint8 [height, width, 3]."""
+    with Image.open(file) as image:
+        image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
+        image = ImageOps.exif_transpose(image).convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return small(Image.alpha_composite(white, image).convert("RGB"))
+
+
+def small(image: Image.Image) -> np.ndarray:
+    """The image, no larger than the sheet shows it: uint8 [height, width, 3]."""
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return np.asarray(image)
+
+
+def write_report(
+    setting: Setting, classes: list[str], pictures: Pictures, chances: np.ndarray
+) -> None:
+    """Write what evaluate found: by class, the confusion matrix, and the worst mistakes."""
+    folder = Path(setting.data_dir, "report")
+    guesses = chances.argmax(axis=1)
+    counts = np.zeros((len(classes), len(classes)), int)
+    np.add.at(counts, (pictures.labels, guesses), 1)
+    table = report.class_table(counts, classes)
+    write_csv(folder / "classes.csv", table)
+    if len(classes) <= MOST_CLASSES_PRINTED:
+        for row in table:
+            figures = "  ".join(f"{row[name]:9.4f}" for name in ("accuracy", "precision", "recall"))
+            print(f"{printable(row['class'])[:20]:20} {row['images']:7} images {figures}")
+    with whole_file(folder / "confusion.png") as partial:
+        report.confusion_matrix(counts, classes, partial)
+    wrong = np.flatnonzero(guesses != pictures.labels)
+    wrong = wrong[np.argsort(-chances[wrong, guesses[wrong]])][: report.MOST_MISTAKES]
+    with whole_file(folder / "mistakes.png") as partial:
+        report.mistakes(
+            [decode(pictures.paths[index], setting) for index in wrong],
+            [classes[pictures.labels[index]] for index in wrong],
+            [classes[guesses[index]] for index in wrong],
+            [float(chances[index, guesses[index]]) for index in wrong],
+            partial,
+        )
+
+
+def main() -> None:
+    with one_line_errors():
+        if MODE == "train":
+            train(SETTING)
+        elif MODE == "evaluate":
+            evaluate(SETTING)
+        elif len(predict(SETTING)) < len(list_pictures(SETTING.imp_dir)):
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,858 @@
+"""What mnist_parser promises: the right pixels, from anywhere, whole or not at all."""
+
+import contextlib
+import gzip
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+from PIL import Image
+
+import drawn_digits
+import mnist_parser
+from mnist_parser import (
+    DRAWN,
+    PREFIXES,
+    NoMirrorError,
+    decode_idx1_ubyte,
+    decode_idx3_ubyte,
+    parse,
+    read_source,
+    whole_file,
+)
+from setting import InputError
+
+ROOT = Path(__file__).parents[1]
+TRAIN_IMAGES = "train-images-idx3-ubyte"
+draw = drawn_digits.draw
+
+
+def idx(array):
+    """The array as the bytes of an IDX file."""
+    return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
+
+
+def make_idx(folder, seed=0, train=60, test=20):
+    """Four IDX files of drawn digits; returns the arrays by part."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {"train": draw(train, seed), "test": draw(test, seed + 1)}
+    for part, (images, labels) in parts.items():
+        (folder / f"{PREFIXES[part]}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{PREFIXES[part]}-labels-idx1-ubyte").write_bytes(idx(labels))
+    return parts
+
+
+def assert_pictures_are(data_dir, parts):
+    """Each part of data_dir holds these images under these labels, pixel for pixel, no more."""
+    for part, (images, labels) in parts.items():
+        folder = data_dir / part
+        found = {
+            f"{label}/{name}" for label in os.listdir(folder) for name in os.listdir(folder / label)
+        }
+        names = [f"{label}/{index}.png" for index, label in enumerate(labels)]
+        assert found == set(names)
+        for name, image in zip(names, images, strict=True):
+            with Image.open(f"{folder}/{name}") as png:
+                assert (png.mode, png.size) == ("L", image.shape[::-1])
+                assert png.tobytes() == image.tobytes()
+
+
+def assert_nothing_lies_about(data_dir):
+    hidden = {path.name for path in data_dir.rglob(".*")}
+    assert hidden <= {".parser.lock"}
+
+
+@pytest.fixture
+def source(tmp_path):
+    return tmp_path / "idx"
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    return tmp_path / "mnist_data"
+
+
+@pytest.fixture
+def few_drawn(monkeypatch):
+    """The stand-in, but of 60 and 10 digits: drawing and writing 70,000 takes seconds."""
+    monkeypatch.setattr(drawn_digits, "draw", lambda count, seed: draw(count // 1000, seed))
+    return {"train": draw(60, 0), "test": draw(10, 1)}
+
+
+# ------------------------------------------------------------------ IDX files
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_idx_files_are_decoded_raw_and_gzip(tmp_path, suffix):
+    images, labels = draw(30, 0)
+    pack = gzip.compress if suffix else bytes
+    (tmp_path / f"images{suffix}").write_bytes(pack(idx(images)))
+    (tmp_path / f"labels{suffix}").write_bytes(pack(idx(labels)))
+    decoded = decode_idx3_ubyte(tmp_path / f"images{suffix}")
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, images)
+    np.testing.assert_array_equal(decode_idx1_ubyte(tmp_path / f"labels{suffix}"), labels)
+
+
+IMAGES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+RAW = idx(IMAGES)
+GZIP = gzip.compress(RAW)
+DAMAGED = {
+    "empty": (b"", "ends within its header"),
+    "ends in the header": (RAW[:10], "ends within its header"),
+    "labels for images": (idx(IMAGES[0, 0]) + bytes(20), "magic 0x801"),
+    "another magic number": (b"\x00\x00\x0d\x03" + RAW[4:], "magic 0xd03"),
+    "ends too early": (RAW[:-1], "promises 60 bytes, the file holds 59"),
+    "goes on too long": (RAW + b"\0", "promises 60 bytes, the file holds more"),
+    "promises the moon": (RAW[:4] + b"\xff" * 12 + RAW[16:], "more than the file can hold"),
+    "gzip that promises the moon": (
+        gzip.compress(RAW[:4] + b"\xff" * 12 + RAW[16:]),
+        "more than the file can hold",
+    ),
+    "gzip cut short": (GZIP[:-12], "gzip"),
+    "gzip without its checksum": (GZIP[:-8], "gzip"),
+    "gzip with a wrong checksum": (GZIP[:-8] + bytes(4) + GZIP[-4:], "gzip"),
+    "gzip with a flipped bit": (GZIP[:20] + bytes([GZIP[20] ^ 0x10]) + GZIP[21:], ""),
+    "gzip of nothing": (gzip.compress(b""), "ends within its header"),
+    "gzip and rubbish": (GZIP + b"rubbish", "gzip"),
+    "gzip that goes on": (gzip.compress(RAW + bytes(99)), "holds more"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_idx_file_is_refused_in_one_line_that_names_it(tmp_path, what):
+    content, reason = DAMAGED[what]
+    path = tmp_path / "images"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        decode_idx3_ubyte(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_gzip_bomb_is_not_unpacked_past_its_header_s_promise(tmp_path):
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(RAW) + 400 * gzip.compress(bytes(10_000_000)))  # 4 GB
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)); "
+    code = f"{limit}import mnist_parser; mnist_parser.decode_idx3_ubyte({str(path)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # whose threads take address space
+    )
+    assert "holds more" in done.stderr
+
+
+@pytest.mark.parametrize("path", ["missing", "."])
+def test_an_idx_file_that_cannot_be_read_is_named(tmp_path, path):
+    with pytest.raises(InputError, match="No such file|Is a directory|Permission"):
+        decode_idx3_ubyte(tmp_path / path)
+
+
+# ---------------------------------------------------------------- from a folder
+
+
+@pytest.mark.parametrize("dot", ["-", "."])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_folder_of_idx_files_becomes_folders_of_png(source, data_dir, dot, suffix):
+    parts = make_idx(source)
+    for path in list(source.iterdir()):
+        content = gzip.compress(path.read_bytes()) if suffix else path.read_bytes()
+        path.unlink()
+        path.with_name(path.name.replace("-idx", f"{dot}idx") + suffix).write_bytes(content)
+    parse(data_dir, str(source))
+    assert_pictures_are(data_dir, parts)
+    assert_nothing_lies_about(data_dir)
+    assert read_source(data_dir) == {
+        "name": f"the IDX files of {source}",
+        "folder": str(source),
+    }
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (64, 64), (300, 400)])
+def test_pictures_of_any_size_are_valid_png(source, data_dir, shape):
+    make_idx(source, train=4)
+    images = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
+    (source / TRAIN_IMAGES).write_bytes(idx(images))
+    parse(data_dir, str(source))
+    for path in data_dir.glob("train/*/*.png"):
+        with Image.open(path) as png:
+            png.verify()  # the checksums
+        with Image.open(path) as png:
+            assert np.array_equal(png, images[int(path.stem)])
+
+
+def test_all_of_mnist_is_there_pixel_for_pixel(mnist, mnist_idx):
+    parts = {part: mnist_parser.decode_part(mnist_idx, part) for part in PREFIXES}
+    assert [len(labels) for _, labels in parts.values()] == [60_000, 10_000]
+    assert parts["train"][1][0] == 5
+    assert (mnist / "train/5/0.png").is_file()
+    assert_pictures_are(mnist, parts)
+    assert_nothing_lies_about(mnist)
+    assert read_source(mnist)["name"] == "MNIST"
+
+
+def test_a_set_with_mnist_s_labels_but_other_pictures_is_not_called_mnist(mnist_idx, data_dir):
+    images, labels = mnist_parser.decode_part(mnist_idx, "train")
+    assert mnist_parser.set_name(mnist_idx, data_dir, images, labels) == "MNIST"
+    assert mnist_parser.set_name(mnist_idx, data_dir, 255 - images, labels) != "MNIST"
+
+
+def labels_of(source, part, labels):
+    (source / f"{PREFIXES[part]}-labels-idx1-ubyte").write_bytes(idx(labels))
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda source, part: labels_of(source, part, np.zeros(3, np.uint8)), "but 3 labels"),
+        (lambda source, part: labels_of(source, part, np.full(20, 10, np.uint8)), "label 10"),
+        (lambda source, part: (source / f"{PREFIXES[part]}-labels-idx1-ubyte").unlink(), "no "),
+    ],
+)
+def test_images_and_labels_that_do_not_belong_together_leave_no_pictures(
+    source, data_dir, part, spoil, reason
+):
+    make_idx(source, train=20, test=20)
+    spoil(source, part)
+    with pytest.raises(InputError, match=reason):
+        parse(data_dir, str(source))
+    assert not (data_dir / "train").exists()
+    assert not (data_dir / "test").exists()
+
+
+def test_an_idx_file_without_images_is_refused(source, data_dir):
+    make_idx(source)
+    (source / TRAIN_IMAGES).write_bytes(idx(np.zeros((0, 28, 28), np.uint8)))
+    labels_of(source, "train", np.zeros(0, np.uint8))
+    with pytest.raises(InputError, match="no images"):
+        parse(data_dir, str(source))
+
+
+def test_a_source_that_is_no_folder_is_named(data_dir, source):
+    with pytest.raises(InputError, match=f"{source}: no such folder"):
+        parse(data_dir, str(source))
+
+
+def test_files_put_into_raw_by_hand_are_what_auto_takes(data_dir):
+    parts = make_idx(data_dir / "raw")
+    parse(data_dir)
+    assert_pictures_are(data_dir, parts)
+
+
+# ---------------------------------------------------------------- again, and over
+
+
+def test_a_second_run_sees_that_the_work_is_done(source, data_dir, capsys):
+    make_idx(source)
+    parse(data_dir, str(source))
+    before = (data_dir / "train").stat().st_mtime_ns
+    for again in (str(source), "auto"):
+        capsys.readouterr()
+        parse(data_dir, again)
+        assert "already holds" in capsys.readouterr().out
+    assert (data_dir / "train").stat().st_mtime_ns == before
+
+
+def test_another_source_asks_for_overwrite(source, data_dir, tmp_path):
+    first = make_idx(source)
+    second = make_idx(tmp_path / "other", seed=7)
+    parse(data_dir, str(source))
+    for other in (str(tmp_path / "other"), "drawn"):
+        with pytest.raises(InputError, match="--overwrite"):
+            parse(data_dir, other)
+        assert_pictures_are(data_dir, first)
+    parse(data_dir, str(tmp_path / "other"), overwrite=True)
+    assert_pictures_are(data_dir, second)
+    assert_nothing_lies_about(data_dir)
+
+
+def test_a_part_that_was_removed_is_made_again_from_where_it_came(source, data_dir):
+    parts = make_idx(source)
+    parse(data_dir, str(source))
+    shutil.rmtree(data_dir / "test")
+    parse(data_dir)
+    assert_pictures_are(data_dir, parts)
+
+
+@pytest.mark.parametrize("wanted", ["auto", "download", "drawn"])
+def test_pictures_of_the_user_s_own_are_not_touched(data_dir, wanted, dead_mirror):
+    own = data_dir / "train" / "cat" / "tom.png"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"his")
+    with pytest.raises(InputError, match="did not write; --overwrite"):
+        parse(data_dir, wanted)
+    assert own.read_bytes() == b"his"
+
+
+def test_a_stand_in_does_not_take_the_place_of_anything_but_a_stand_in(
+    source, data_dir, dead_mirror, few_drawn
+):
+    (data_dir / "train" / "cat").mkdir(parents=True)
+    with pytest.raises(NoMirrorError):
+        parse(data_dir, "auto", overwrite=True)
+    assert (data_dir / "train" / "cat").is_dir()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", "null", '{"name": "MNIST"}', "[" * 99_999, "\0"]
+)
+def test_a_damaged_source_json_is_named(data_dir, content):
+    data_dir.mkdir()
+    (data_dir / "source.json").write_text(content)
+    with pytest.raises(InputError, match="source.json: damaged"):
+        read_source(data_dir)
+
+
+def test_a_forged_source_json_cannot_steer_the_terminal(source, data_dir, capsys):
+    make_idx(source)
+    parse(data_dir, str(source))
+    forged = {"name": "\x1b[2JMNIST\n", "folder": str(source)}
+    (data_dir / "source.json").write_text(json.dumps(forged))
+    capsys.readouterr()
+    parse(data_dir)
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert out.count("\n") == 1
+
+
+# ------------------------------------------------------------------- the network
+
+
+class Mirror(http.server.ThreadingHTTPServer):
+    """Serves `files` from 127.0.0.1, each answer by way of `behaviour`; `asked` is for what."""
+
+    daemon_threads = True
+
+    def __init__(self, files, behaviour):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.files, self.behaviour = files, behaviour
+        self.asked, self.closing = [], threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_port}/mnist/"
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self):
+        self.closing.set()
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request, client_address):
+        pass  # a client that hangs up is what many of these tests want
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):  # noqa: N802, http.server's name
+        name = self.path.rpartition("/")[2]
+        self.server.asked.append(name)
+        self.server.behaviour(self, self.server.files[name])
+
+    def log_message(self, *arguments):
+        pass
+
+    def head(self, status=200, **headers):
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key.replace("_", "-"), value)
+        self.end_headers()
+
+
+def good(answer, content):
+    answer.head(Content_Length=len(content))
+    answer.wfile.write(content)
+
+
+def good_without_a_length(answer, content):
+    answer.head()
+    answer.wfile.write(content)
+
+
+def truncated(answer, content):
+    answer.head(Content_Length=len(content))
+    answer.wfile.write(content[:-9])
+
+
+def wrong_bytes(answer, content):
+    good(answer, content[:-1] + b"?")
+
+
+def empty(answer, content):
+    good(answer, b"")
+
+
+def forbidden(answer, content):
+    answer.head(403)
+
+
+def nonsense(answer, content):
+    answer.wfile.write(b"\x1b[2J nonsense\r\n\r\n")
+
+
+def nonsense_length(answer, content):
+    answer.head(Content_Length="many")
+
+
+def hangs_before_the_answer(answer, content):
+    answer.server.closing.wait(30)
+
+
+def hangs_in_the_body(answer, content):
+    answer.head(Content_Length=len(content))
+    answer.wfile.write(content[:-9])
+    answer.server.closing.wait(30)
+
+
+def drips(answer, content):
+    answer.head(Content_Length=len(content))
+    for byte in content:
+        answer.wfile.write(bytes([byte]))
+        if answer.server.closing.wait(0.1):
+            return
+
+
+def never_ends(answer, content):
+    answer.head()
+    while not answer.server.closing.is_set():
+        answer.wfile.write(bytes(1 << 16))
+
+
+def redirects_to_http(answer, content):
+    address = answer.server.url.replace("/mnist/", "/elsewhere/")
+    if "elsewhere" in answer.path:
+        good(answer, content)
+    else:
+        answer.head(302, Location=address + answer.path.rpartition("/")[2])
+
+
+BAD = {
+    truncated: "wrong SHA-256",
+    wrong_bytes: "wrong SHA-256",
+    empty: "wrong SHA-256",
+    forbidden: "403 Forbidden",
+    nonsense: "nonsense",
+    nonsense_length: "many",
+    hangs_before_the_answer: "no answer, or a stalled one, after 0 bytes",
+    hangs_in_the_body: "stalled",
+    drips: "stalled",
+    never_ends: "does not end after",
+    redirects_to_http: "redirected away from https",
+}
+
+
+@pytest.fixture
+def packed(tmp_path, monkeypatch):
+    """Four .gz files by name, which the parser takes for MNIST's; their pictures by part."""
+    parts = make_idx(tmp_path / "served")
+    files = {
+        f"{path.name}.gz": gzip.compress(path.read_bytes())
+        for path in (tmp_path / "served").iterdir()
+    }
+    hashes = {name[:-3]: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    monkeypatch.setattr(mnist_parser, "SHA256", {name: hashes[name] for name in sorted(hashes)})
+    return files, parts
+
+
+@pytest.fixture
+def mirror(packed, monkeypatch):
+    """Starts mirrors with the given behaviours and makes MNIST_MIRROR name them."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(mnist_parser, "PATIENCE", 0.3)
+    monkeypatch.setattr(mnist_parser, "MOST_BYTES", 1_000_000)
+    with contextlib.ExitStack() as stack:
+
+        def start(*behaviours):
+            servers = [Mirror(packed[0], behaviour) for behaviour in behaviours]
+            for server in servers:
+                stack.callback(server.close)
+            monkeypatch.setenv("MNIST_MIRROR", " ".join(server.url for server in servers))
+            return servers
+
+        yield start
+
+
+@pytest.fixture
+def dead_mirror(monkeypatch):
+    """A mirror at a port where nobody listens."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("MNIST_MIRROR", "http://127.0.0.1:9/")
+
+
+@pytest.mark.parametrize("behaviour", [good, good_without_a_length])
+@pytest.mark.parametrize("wanted", ["auto", "download"])
+def test_mnist_is_downloaded_into_raw(mirror, packed, data_dir, wanted, behaviour):
+    mirror(behaviour)
+    files, parts = packed
+    parse(data_dir, wanted)
+    assert {path.name: path.read_bytes() for path in (data_dir / "raw").iterdir()} == files
+    assert_pictures_are(data_dir, parts)
+
+
+def test_the_genuine_files_have_the_sums_that_are_asked_for(mnist_idx, tmp_path, monkeypatch):
+    files = {path.name: path.read_bytes() for path in mnist_idx.glob("*.gz")}
+    if len(files) < 4:
+        pytest.skip(f"the files in {mnist_idx} are unpacked")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = Mirror(files, good)
+    monkeypatch.setenv("MNIST_MIRROR", server.url)
+    mnist_parser.download(tmp_path / "raw")
+    server.close()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "raw").iterdir()} == files
+
+
+@pytest.mark.parametrize("behaviour", BAD)
+def test_a_bad_mirror_is_one_error_that_says_where_to_put_the_files(
+    mirror, data_dir, behaviour, packed
+):
+    (server,) = mirror(behaviour)
+    start = time.monotonic()
+    with pytest.raises(NoMirrorError) as error:
+        parse(data_dir, "download")
+    assert time.monotonic() - start < 5
+    message = str(error.value)
+    assert server.url in message
+    assert BAD[behaviour] in message
+    assert f"into {data_dir / 'raw'} by hand" in message
+    assert all(name in message for name in packed[0])
+    assert list((data_dir / "raw").iterdir()) == []
+    assert not (data_dir / "train").exists()
+    assert not any("elsewhere" in asked for asked in server.asked)
+
+
+@pytest.mark.parametrize("behaviour", BAD)
+def test_the_next_mirror_takes_over(mirror, packed, data_dir, behaviour):
+    mirror(behaviour, good)
+    parse(data_dir, "download")
+    assert_pictures_are(data_dir, packed[1])
+
+
+def test_a_mirror_goes_on_where_the_one_before_it_ended(mirror, packed, data_dir):
+    def good_at_first(answer, content):
+        (good if len(answer.server.asked) < 3 else forbidden)(answer, content)
+
+    first, second = mirror(good_at_first, good)
+    parse(data_dir, "download")
+    assert len(first.asked) == 3
+    assert len(second.asked) == 2
+    assert_pictures_are(data_dir, packed[1])
+
+
+def test_a_download_that_was_cut_off_goes_on_in_the_next_run(mirror, packed, data_dir):
+    def good_at_first(answer, content):
+        (good if len(answer.server.asked) < 3 else truncated)(answer, content)
+
+    mirror(good_at_first)
+    with pytest.raises(NoMirrorError):
+        parse(data_dir, "download")
+    assert len(list((data_dir / "raw").iterdir())) == 2
+    (server,) = mirror(good)
+    parse(data_dir, "download")
+    assert len(server.asked) == 2
+    assert_pictures_are(data_dir, packed[1])
+
+
+def test_other_files_under_mnist_s_names_are_not_mixed_with_a_download(mirror, data_dir):
+    mirror(good)
+    (data_dir / "raw").mkdir(parents=True)
+    (data_dir / "raw" / TRAIN_IMAGES).write_bytes(RAW)
+    with pytest.raises(InputError, match=f"{TRAIN_IMAGES}: not the file"):
+        parse(data_dir)
+    assert (data_dir / "raw" / TRAIN_IMAGES).read_bytes() == RAW
+
+
+def test_a_hanging_network_costs_less_than_10_seconds_in_all(mirror, data_dir):
+    assert len(mnist_parser.MIRRORS) * mnist_parser.PATIENCE < 10
+    assert all(url.startswith("https://") for url in mnist_parser.MIRRORS)
+    monotonic = time.monotonic()
+    mirror(hangs_before_the_answer, hangs_in_the_body, drips)
+    with pytest.raises(NoMirrorError):
+        parse(data_dir, "download")
+    assert time.monotonic() - monotonic < 3 * mnist_parser.PATIENCE + 1
+
+
+def test_the_disk_s_errors_are_not_blamed_on_the_mirrors(mirror, data_dir):
+    mirror(good)
+    data_dir.mkdir()
+    (data_dir / "raw").write_text("in the way")
+    with pytest.raises(InputError, match=f"{data_dir / 'raw'}: File exists") as error:
+        parse(data_dir, "auto")
+    assert not isinstance(error.value, NoMirrorError)
+
+
+# ----------------------------------------------------------------- the stand-in
+
+
+def test_without_a_mirror_auto_draws_digits_and_says_so_loudly(
+    dead_mirror, data_dir, few_drawn, capsys
+):
+    parse(data_dir)
+    out, err = capsys.readouterr()
+    assert err.startswith("WARNING: ")
+    assert "DRAWN DIGITS, NOT MNIST" in err
+    assert "Connection refused" in err
+    assert str(data_dir / "raw") in err
+    assert out.endswith(f"{DRAWN}: 60 in train and 10 in test\n")
+    assert_pictures_are(data_dir, few_drawn)
+    assert read_source(data_dir)["name"] == DRAWN
+
+
+def test_the_stand_in_stays_while_there_is_no_mirror(dead_mirror, data_dir, few_drawn, capsys):
+    parse(data_dir)
+    before = (data_dir / "train").stat().st_mtime_ns
+    capsys.readouterr()
+    parse(data_dir)
+    out, err = capsys.readouterr()
+    assert f"already holds {DRAWN}" in out
+    assert "DRAWN DIGITS, NOT MNIST" in err
+    assert (data_dir / "train").stat().st_mtime_ns == before
+
+
+def test_the_stand_in_makes_way_for_mnist_when_a_mirror_answers(
+    dead_mirror, mirror, packed, data_dir, few_drawn
+):
+    parse(data_dir)
+    mirror(good)
+    parse(data_dir)
+    assert_pictures_are(data_dir, packed[1])
+    assert read_source(data_dir)["name"] != DRAWN
+    assert_nothing_lies_about(data_dir)
+
+
+def test_the_stand_in_makes_way_for_files_put_in_by_hand(dead_mirror, data_dir, few_drawn, source):
+    parse(data_dir)
+    parts = make_idx(source)
+    parse(data_dir, str(source))
+    assert_pictures_are(data_dir, parts)
+
+
+def test_drawn_digits_can_be_asked_for(data_dir, few_drawn):
+    parse(data_dir, "drawn")
+    assert_pictures_are(data_dir, few_drawn)
+    assert read_source(data_dir)["name"] == DRAWN
+    kept = mnist_parser.decode_part(data_dir / "drawn", "train")
+    np.testing.assert_array_equal(kept[0], few_drawn["train"][0])
+
+
+# ------------------------------------------------------- killed, full, two at once
+
+PARSE = """
+import sys, mnist_parser
+print("ready", flush=True)
+mnist_parser.parse(*sys.argv[1:])
+print("done", flush=True)
+"""
+
+
+def start_parsing(data_dir, source):
+    child = subprocess.Popen(
+        [sys.executable, "-c", PARSE, data_dir, source], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    assert child.stdout.readline() == b"ready\n"
+    return child
+
+
+def test_killed_at_any_moment_every_folder_is_whole_or_absent(source, scratch):
+    parts = make_idx(source, train=3000, test=1000)
+    child = start_parsing(scratch / "undisturbed", source)
+    start = time.monotonic()
+    child.communicate()
+    takes = time.monotonic() - start
+    cut_short = 0
+    for moment in np.linspace(0.05, 1, 10):
+        data_dir = scratch / f"killed at {moment:.2f}"
+        child = start_parsing(data_dir, source)
+        time.sleep(moment * takes)
+        child.send_signal(signal.SIGKILL)
+        cut_short += b"done" not in child.communicate()[0]
+        for part in PREFIXES:
+            if (data_dir / part).exists():
+                assert_pictures_are(data_dir, {part: parts[part]})
+        parse(data_dir, str(source))
+        assert_pictures_are(data_dir, parts)
+        assert_nothing_lies_about(data_dir)
+    assert cut_short >= 3
+
+
+@pytest.mark.parametrize("renames", range(7))
+def test_killed_between_two_renames_the_next_run_does_the_rest(
+    source, data_dir, tmp_path, monkeypatch, renames
+):
+    class KilledError(BaseException):
+        pass
+
+    make_idx(source)
+    parts = make_idx(tmp_path / "other", seed=7)
+    parse(data_dir, str(source))
+    left = iter(range(renames))
+
+    def then_killed(move):
+        def moved(self, target):
+            if next(left, None) is None:
+                raise KilledError
+            return move(self, target)
+
+        return moved
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", then_killed(Path.rename))
+        patch.setattr(Path, "replace", then_killed(Path.replace))
+        with contextlib.suppress(KilledError):
+            parse(data_dir, str(tmp_path / "other"), overwrite=True)
+    parse(data_dir, str(tmp_path / "other"), overwrite=renames == 0)
+    assert_pictures_are(data_dir, parts)
+    assert_nothing_lies_about(data_dir)
+
+
+def test_a_killed_first_run_that_was_ready_is_put_in_place(source, data_dir):
+    parts = make_idx(source)
+    data_dir.mkdir()
+    mnist_parser.write_parts(data_dir, source)
+    assert not (data_dir / "train").exists()
+    parse(data_dir, str(source))
+    assert_pictures_are(data_dir, parts)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_parser_says_how_to_go_on(tmp_path, data_dir, number, status, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = Mirror({f"{name}.gz": b"" for name in mnist_parser.SHA256}, hangs_before_the_answer)
+    monkeypatch.setenv("MNIST_MIRROR", server.url)
+    child = subprocess.Popen(
+        [sys.executable, ROOT / "mnist_parser.py", "--data_dir", data_dir],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not server.asked:
+        time.sleep(0.01)
+    child.send_signal(number)
+    err = child.communicate()[1]
+    server.close()
+    assert child.returncode == status
+    assert "the same command goes on" in err
+    assert err.count("\n") == 1
+
+
+def test_two_at_once_the_second_says_so_and_stops(source, data_dir):
+    make_idx(source)
+    data_dir.mkdir()
+    with (
+        filelock.FileLock(data_dir / ".parser.lock"),
+        pytest.raises(InputError, match="another mnist_parser.py is at work"),
+    ):
+        parse(data_dir, str(source))
+    parse(data_dir, str(source))
+
+
+# What a full disk does to a write, a limit on the size of files does too.
+FULL_DISK = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500)); "
+COMMAND = "import sys, mnist_parser; sys.argv[0] = 'mnist_parser.py'; mnist_parser.main()"
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_what_was_there(source, data_dir, tmp_path):
+    parts = make_idx(source)
+    make_idx(tmp_path / "other", seed=7)
+    parse(data_dir, str(source))
+    arguments = ["--data_dir", data_dir, "--source", tmp_path / "other", "--overwrite"]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK + COMMAND, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"mnist_parser.py: {data_dir}: File too large; ")
+    assert done.stderr.count("\n") == 1
+    assert_pictures_are(data_dir, parts)
+    assert_nothing_lies_about(data_dir)
+
+
+def test_a_data_dir_that_cannot_be_made_is_named(source, tmp_path):
+    make_idx(source)
+    (tmp_path / "file").write_text("a file")
+    for data_dir in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=f"^{data_dir}: .* must be a folder to write in"):
+            parse(data_dir, str(source))
+    assert (tmp_path / "file").read_text() == "a file"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write it")
+def test_a_read_only_data_dir_is_named(source, data_dir):
+    make_idx(source)
+    data_dir.mkdir(mode=0o500)
+    with pytest.raises(InputError, match=f"{data_dir}.*Permission denied"):
+        parse(data_dir, str(source))
+
+
+def test_a_whole_file_stands_there_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "model.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), whole_file(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    with whole_file(path) as partial:
+        assert partial.suffix == path.suffix
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [child.name for child in tmp_path.iterdir()] == ["model.json"]
+
+
+# --------------------------------------------------------------- the command line
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / "mnist_parser.py", *arguments], capture_output=True, text=True
+    )
+
+
+def test_the_command_writes_plain_lines_in_a_log(source, data_dir):
+    make_idx(source)
+    done = run("--data_dir", data_dir, "--source", source)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[:4] == [f"writing train: {n}/60" for n in (15, 30, 45, 60)]
+    assert "\r" not in done.stdout
+
+
+def test_a_mistake_is_one_line_on_stderr(tmp_path, data_dir):
+    done = run("--data_dir", data_dir, "--source", tmp_path / "nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"mnist_parser.py: {tmp_path / 'nowhere'}: no such folder")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_wrong_flag_exits_with_2():
+    done = run("--sauce", "x")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "--sauce" in done.stderr
+
+
+def test_the_parser_does_not_import_tensorflow():
+    code = (
+        "import sys, mnist_parser; print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_terminal_sees_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert list(mnist_parser.progress("ab", 2, "doing")) == ["a", "b"]
+    out = capsys.readouterr().out
+    assert out == f"doing: [{'=' * 15:30}] 1/2\rdoing: [{'=' * 30}] 2/2\n"
