@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,7 +28,7 @@ import filelock
 import numpy as np
 
 import drawn_digits
-from setting import ArgumentParser, InputError, Setting, one_line_errors, warn
+from setting import ArgumentParser, InputError, Setting, one_line_errors, printable, warn
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -45,17 +45,15 @@ PREFIXES = {"train": "train", "test": "t10k"}
 
 # The largest of the four is 9.9 MB; a mirror that sends more is not sending MNIST.
 MOST_BYTES = 16_000_000
-# A mirror may keep us waiting this long; three of them hang for less than 10 seconds in all.
+# A mirror may keep us waiting this many seconds; three of them hang for less than 10 in all.
 PATIENCE = 3.0
 # Slower than this is as good as hanging: at 10 kB a second MNIST takes 20 minutes.
 LEAST_BYTES_PER_SECOND = 10_000
 # Deflate packs 1,032 bytes into one at best (zlib's technical notes).
 MOST_DEFLATE_RATIO = 1032
 
-# The SHA-256 of MNIST's 60,000 training labels tells MNIST from other sets of its form.
-MNIST_LABELS = "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13"
-
-
+# The SHA-256 of MNIST's training pixels and labels tells it from other sets of its form.
+MNIST_CONTENT = "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b"
 DRAWN = "drawn digits, not MNIST"
 # source.json while the new pictures are written, but not yet in their places.
 READY = ".source.json.new"
@@ -63,6 +61,10 @@ READY = ".source.json.new"
 
 class NoMirrorError(InputError):
     """No mirror has given MNIST."""
+
+
+class MirrorError(Exception):
+    """This mirror has not given the file; the message says why."""
 
 
 def decode_idx3_ubyte(path: str | os.PathLike) -> np.ndarray:
@@ -93,7 +95,7 @@ def read_idx(path: str | os.PathLike, magic: int, dimensions: int) -> np.ndarray
             room = os.path.getsize(path) * (MOST_DEFLATE_RATIO if packed else 1)
             return read_idx_stream(gzip.open(file) if packed else file, magic, dimensions, room)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: the gzip file is truncated or corrupt ({error})") from None
+        raise InputError(f"{path}: truncated or corrupt gzip, fetch it again ({error})") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
     except OSError as error:
@@ -149,47 +151,50 @@ def decode_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def encode_png(image: np.ndarray) -> bytes:
-    """An 8-bit grey PNG of a uint8 [height, width] image (W3C PNG, third edition).
+def encode_pngs(images: np.ndarray) -> Iterator[bytes]:
+    """Each of uint8 [n, height, width] as an 8-bit grey PNG (W3C PNG, third edition).
 
-    Pillow takes four times as long for pictures this small, and 70,000 of them are waited for.
+    Pillow takes twenty times as long for pictures this small, and 70,000 of them are waited for.
     """
-    height, width = image.shape
-    rows = np.zeros((height, 1 + width), np.uint8)  # each row opens with its filter type, 0: none
-    rows[:, 1:] = image
-    header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
-    # Level 1: a third of the time of zlib's default for files a tenth larger.
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in chunks
-    )
+    count, height, width = images.shape
+    rows = np.zeros((count, height, 1 + width), np.uint8)  # a row opens with its filter, 0: none
+    rows[:, :, 1:] = images
+    header = b"IHDR" + struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
+    # Stored, not packed: either way a file takes one disk block, and this is 8 times as fast.
+    size = len(zlib.compress(rows[0], 0))
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + checked(header) + struct.pack(">I", size)
+    end = struct.pack(">I", 0) + checked(b"IEND")
+    for pixels in rows:
+        yield start + checked(b"IDAT" + zlib.compress(pixels, 0)) + end
 
 
-def write_pngs(images: np.ndarray, labels: np.ndarray, folder: Path) -> None:
+def checked(chunk: bytes) -> bytes:
+    return chunk + zlib.crc32(chunk).to_bytes(4, "big")
+
+
+def write_pngs(images: np.ndarray, labels: np.ndarray, folder: Path, doing: str) -> None:
     """Write images uint8 [n, height, width] as `folder/<label>/<index>.png`; the folder is new."""
     for label in np.unique(labels):
         (folder / str(label)).mkdir(parents=True)
-    prefixes = [f"{folder / str(label)}{os.sep}" for label in range(10)]
-    for index in progress(len(images), f"writing {folder.name.split('.')[1]}"):
-        with open(f"{prefixes[labels[index]]}{index}.png", "wb") as file:
-            file.write(encode_png(images[index]))
+    names = (f"{folder}/{label}/{index}.png" for index, label in enumerate(labels.tolist()))
+    for name, png in progress(zip(names, encode_pngs(images), strict=True), len(images), doing):
+        with open(name, "wb") as file:
+            file.write(png)
 
 
-def progress(total: int, doing: str) -> Iterator[int]:
-    """Count to total, showing how far: a bar on a terminal, four plain lines in a log."""
+def progress(items: Iterable, total: int, doing: str, size: Callable = lambda item: 1) -> Iterator:
+    """Pass the items on, showing how far they are: a bar on a terminal, four lines in a log."""
     terminal = sys.stdout.isatty()
-    shown = 100 if terminal else 4
-    for count in range(total):
-        yield count
-        if (count + 1) * shown // total > count * shown // total:
-            share = (count + 1) / total
-            bar = f"[{'=' * round(30 * share):30s}] " if terminal else ""
-            end = "\r" if terminal and share < 1 else "\n"
-            print(f"{doing}: {bar}{count + 1}/{total}", end=end, flush=True)
+    steps = 100 if terminal else 4
+    done = shown = 0
+    for item in items:
+        yield item
+        done += size(item)
+        if done * steps // total > shown:
+            shown = done * steps // total
+            bar = f"[{'=' * (30 * done // total):30s}] " if terminal else ""
+            end = "\r" if terminal and done < total else "\n"
+            print(f"{doing}: {bar}{done}/{total}", end=end, flush=True)
 
 
 def mirrors() -> tuple[str, ...]:
@@ -201,7 +206,7 @@ def download(folder: Path) -> None:
     """Fetch what the folder lacks of MNIST's four .gz files.
 
     Raises:
-        NoMirrorError: no mirror has given all the files; what came whole stays in the folder.
+        NoMirrorError: not all files came from the mirrors; those that came stay in the folder.
         InputError: the folder holds other files under MNIST's names, which would be mixed.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -217,43 +222,76 @@ def download(folder: Path) -> None:
     for mirror in mirrors():
         try:
             while missing:
-                name = missing[0]
-                fetch(f"{mirror.rstrip('/')}/{name}.gz", folder / f"{name}.gz", SHA256[name])
+                content = fetch(f"{mirror.rstrip('/')}/{missing[0]}.gz", SHA256[missing[0]])
+                save(folder / f"{missing[0]}.gz", content)
                 missing.pop(0)
             return
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            failures.append(f"{mirror}: {getattr(error, 'reason', error)}")
+        except MirrorError as error:
+            failures.append(f"{mirror}: {error}")
     raise NoMirrorError(
         f"MNIST can't be downloaded ({'; '.join(failures)}); put "
         f"{', '.join(f'{name}.gz' for name in missing)} into {folder} by hand and run again"
     )
 
 
-def fetch(url: str, path: Path, sha256: str) -> None:
-    """Download one file: written beside the path, renamed into place only if it is the right one.
+def fetch(url: str, sha256: str) -> bytes:
+    """Download one file.
 
     Raises:
-        OSError: no connection, no answer in time, or the answer is not the file that sha256 names.
+        MirrorError: no connection, no answer in time, or the answer is not the file of that hash.
     """
-    partial = path.with_name(path.name + ".partial")
-    digest, received, start = hashlib.sha256(), 0, time.monotonic()
-    with open_url(url) as response, open(partial, "wb") as file:
-        size = int(response.headers.get("Content-Length") or MOST_BYTES)
-        for block in iter(lambda: response.read1(1 << 16), b""):
-            received += len(block)
-            if received > MOST_BYTES:
-                raise OSError(f"{path.name} does not end after {MOST_BYTES} bytes")
-            if time.monotonic() - start > PATIENCE + received / LEAST_BYTES_PER_SECOND:
-                raise TimeoutError(f"{path.name} stalls after {received} bytes")
-            digest.update(block)
-            file.write(block)
-            if sys.stdout.isatty():
-                print(f"\r{path.name}: {received / 1e6:.1f} of {size / 1e6:.1f} MB", end="")
-    if digest.hexdigest() != sha256:
-        partial.unlink()
-        raise OSError(f"{path.name} is not MNIST's: wrong SHA-256 after {received} bytes")
-    partial.replace(path)
-    print(f"\r{path.name}: {received} bytes from {url}")
+    arrivals = blocks(url)
+    size = next(arrivals)
+    content = bytearray()
+    for block in progress(arrivals, size, url, len):
+        content += block
+        if len(content) > MOST_BYTES:
+            raise MirrorError(f"{url} does not end after {MOST_BYTES} bytes")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise MirrorError(f"{url} is not MNIST's file: wrong SHA-256, {len(content)} bytes")
+    return content
+
+
+def blocks(url: str) -> Iterator:
+    """The size that the answer to a request promises, then its bytes as they come.
+
+    Raises:
+        MirrorError: no connection, or what comes is too slow to wait for.
+    """
+    # Received in a thread, since a name look-up or a handshake that hangs knows of no time-out.
+    arrivals = queue.Queue(maxsize=16)
+    threading.Thread(target=receive, args=(url, arrivals), daemon=True).start()
+    received = 0
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            arrival = arrivals.get(timeout=max(0, deadline - time.monotonic()))
+        except queue.Empty:
+            raise MirrorError(f"no answer, or a stalled one, after {received} bytes") from None
+        if isinstance(arrival, Exception):
+            code, reason = getattr(arrival, "code", ""), getattr(arrival, "reason", arrival)
+            raise MirrorError(f"{code} {reason}".strip())
+        if arrival == b"":
+            return
+        yield arrival
+        if isinstance(arrival, bytes):
+            received += len(arrival)
+            earned = deadline + len(arrival) / LEAST_BYTES_PER_SECOND
+            deadline = min(earned, time.monotonic() + PATIENCE)
+
+
+def receive(url: str, arrivals: queue.Queue) -> None:
+    """Put what `blocks` yields into the queue, then b"" or the error that ended it."""
+    with contextlib.suppress(queue.Full):  # nobody waits for it any more
+        try:
+            opener = urllib.request.build_opener(RedirectToHttps)
+            with opener.open(url, timeout=2 * PATIENCE) as response:  # blocks() gives up earlier
+                arrivals.put(int(response.headers.get("Content-Length") or MOST_BYTES))
+                while block := response.read1(1 << 16):
+                    arrivals.put(block, timeout=PATIENCE)
+            arrivals.put(b"", timeout=PATIENCE)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            arrivals.put(error, timeout=PATIENCE)
 
 
 class RedirectToHttps(urllib.request.HTTPRedirectHandler):
@@ -261,30 +299,6 @@ class RedirectToHttps(urllib.request.HTTPRedirectHandler):
         if not url.startswith("https://"):
             raise urllib.error.HTTPError(url, code, "redirected away from https", headers, response)
         return super().redirect_request(request, response, code, message, headers, url)
-
-
-def open_url(url: str) -> http.client.HTTPResponse:
-    """The answer to a request for the url, or TimeoutError after PATIENCE seconds.
-
-    In a thread of its own, since a name look-up that hangs knows of no time-out.
-    """
-    answers = queue.SimpleQueue()
-
-    def ask():
-        try:
-            opener = urllib.request.build_opener(RedirectToHttps)
-            answers.put(opener.open(url, timeout=PATIENCE))
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            answers.put(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer = answers.get(timeout=PATIENCE)
-    except queue.Empty:
-        raise TimeoutError(f"no answer in {PATIENCE:.0f} s") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
 
 
 def has_idx(folder: Path) -> bool:
@@ -299,22 +313,35 @@ def write_drawn(folder: Path) -> None:
         images, labels = drawn_digits.draw(count, seed)
         for kind, magic, array in (("images-idx3", 0x803, images), ("labels-idx1", 0x801, labels)):
             header = struct.pack(f">{1 + array.ndim}I", magic, *array.shape)
-            (folder / f"{PREFIXES[part]}-{kind}-ubyte").write_bytes(header + array.tobytes())
+            save(folder / f"{PREFIXES[part]}-{kind}-ubyte", header + array.tobytes())
 
 
-def find_source(source: str, data_dir: Path) -> Path:
-    """The folder with the IDX files that the source stands for, downloaded if need be.
+def source_folder(source: str, data_dir: Path) -> Path:
+    """Where the source's IDX files lie, or will lie when they have been had."""
+    named = {"auto": data_dir / "raw", "download": data_dir / "raw", "drawn": data_dir / "drawn"}
+    return named.get(source, Path(source)).resolve()
+
+
+def have_idx(source: str, data_dir: Path) -> Path:
+    """The folder of the source's IDX files, which are downloaded or drawn if need be.
 
     Raises:
         InputError: they can't be had.
     """
-    raw = data_dir / "raw"
-    if source == "drawn":
-        return data_dir / "drawn"
-    if source == "download" or (source == "auto" and not has_idx(raw)):
-        download(raw)
-        return raw
-    return raw if source == "auto" else Path(source)
+    folder, drawn = source_folder(source, data_dir), source_folder("drawn", data_dir)
+    if folder == source_folder("download", data_dir) and not has_idx(folder):
+        try:
+            download(folder)
+        except NoMirrorError as error:
+            if source != "auto":
+                raise
+            warn(f"WARNING: {data_dir} WILL HOLD DRAWN DIGITS, NOT MNIST, until you act. {error}")
+            folder = drawn
+    if folder == drawn and not has_idx(folder):
+        write_drawn(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; source is a folder, auto, download or drawn")
+    return folder
 
 
 def read_source(data_dir: str | os.PathLike) -> dict[str, Any] | None:
@@ -329,7 +356,7 @@ def read_source(data_dir: str | os.PathLike) -> dict[str, Any] | None:
         return {"name": str(source["name"]), "folder": str(source["folder"])}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
             f"{path}: damaged; remove it, then run mnist_parser.py --overwrite"
         ) from None
@@ -340,57 +367,61 @@ def parse(data_dir: str | os.PathLike, source: str = "auto", overwrite: bool = F
 
     Args:
         data_dir: the folder to fill.
-        source: a folder with the four IDX files; "download"; "drawn"; or "auto": data_dir/raw,
-            else download, else drawn digits as a stand-in that the next call tries to replace.
+        source: a folder with the four IDX files; "download"; "drawn"; or "auto": what is there
+            already, else data_dir/raw, else download, else drawn digits as a stand-in that the
+            next call tries to replace.
         overwrite: replace the pictures of another source.
 
     Raises:
         InputError: the source can't be had or is damaged, or there are other pictures already.
     """
     data_dir = Path(data_dir)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(data_dir / ".parser.lock")
     try:
-        with lock.acquire(timeout=0):
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(data_dir / ".parser.lock", timeout=0):
             parse_locked(data_dir, source, overwrite)
     except filelock.Timeout:
-        raise InputError(f"{data_dir}: another mnist_parser.py is at work here") from None
+        raise InputError(
+            f"{data_dir}: another mnist_parser.py is at work here; let it end"
+        ) from None
+    except BrokenPipeError:  # stdout's reader has gone, which is no fault of the disk
+        raise
+    except OSError as error:
+        # 70,000 files of a disk block of 4 kB each, and the IDX files.
+        raise InputError(
+            f"{error.filename or data_dir}: {error.strerror or error}; {data_dir} must be a folder "
+            "to write in, with 400 MB of room. What was in place is unharmed."
+        ) from None
 
 
 def parse_locked(data_dir: Path, source: str, overwrite: bool) -> None:
-    if (data_dir / READY).exists():
-        put_in_place(data_dir)  # what a killed run had ready
+    tidy_up(data_dir)
     there = read_source(data_dir)
     parts = [data_dir / part for part in PREFIXES]
-    whole = there is not None and all(part.is_dir() for part in parts)
     stand_in = there is not None and there["name"] == DRAWN
-    folder = None
-    if source != "auto" or overwrite or stand_in or not whole:
-        folder = find_source_or_draw(source, data_dir)
-    same = there is not None and (folder is None or there["folder"] == str(folder.resolve()))
-    if whole and same and not overwrite:
-        print(f"{data_dir} already holds {there['name']}, from {there['folder']}")
-        return
-    if any(part.exists() for part in parts) and not (overwrite or same or stand_in):
+    some = any(part.exists() for part in parts)
+    if source == "auto" and some and not stand_in:
+        source = there["folder"] if there else "download"  # a stand-in replaces only a stand-in
+
+    def made_from(folder: Path) -> bool:
+        return there is not None and there["folder"] == str(folder)
+
+    def done(folder: Path) -> bool:
+        return made_from(folder) and all(part.is_dir() for part in parts) and not overwrite
+
+    folder = source_folder(source, data_dir)
+    if some and not (overwrite or stand_in or made_from(folder)):
         holds = there["name"] if there else "pictures that mnist_parser.py did not write"
         raise InputError(
             f"{data_dir} holds {holds}; --overwrite replaces them by those of {folder}"
         )
-    if folder == data_dir / "drawn":
-        write_drawn(folder)
+    if not done(folder):
+        folder = have_idx(source, data_dir)
+    if done(folder):
+        print(printable(f"{data_dir} already holds {there['name']}, from {there['folder']}"))
+        return
     write_parts(data_dir, folder)
     put_in_place(data_dir)
-
-
-def find_source_or_draw(source: str, data_dir: Path) -> Path:
-    """As find_source, but where "auto" finds no mirror, the folder of drawn digits."""
-    try:
-        return find_source(source, data_dir)
-    except NoMirrorError as error:
-        if source != "auto":
-            raise
-        warn(f"{error}. UNTIL THEN {data_dir} HOLDS DRAWN DIGITS, NOT MNIST.")
-        return find_source("drawn", data_dir)
 
 
 def beside(part: Path, word: str) -> Path:
@@ -400,22 +431,36 @@ def beside(part: Path, word: str) -> Path:
 
 def write_parts(data_dir: Path, folder: Path) -> None:
     """Write both parts and the new source.json beside their places; READY comes last."""
-    parts = {data_dir / part: decode_part(folder, part) for part in PREFIXES}
-    for part, (images, labels) in parts.items():
-        shutil.rmtree(beside(part, "new"), ignore_errors=True)
-        write_pngs(images, labels, beside(part, "new"))
-    labels = parts[data_dir / "train"][1]
-    if folder == data_dir / "drawn":
-        name = DRAWN
-    elif hashlib.sha256(labels.tobytes()).hexdigest() == MNIST_LABELS:
-        name = "MNIST"
-    else:
-        name = f"the IDX files of {folder}"
-    source = {"name": name, "folder": str(folder.resolve())}
-    with whole_file(data_dir / READY) as path:
-        path.write_text(json.dumps(source, indent=2), encoding="utf-8")
+    parts = {part: decode_part(folder, part) for part in PREFIXES}
+    name = set_name(folder, data_dir, *parts["train"])
+    try:
+        for part, (images, labels) in parts.items():
+            write_pngs(images, labels, beside(data_dir / part, "new"), f"writing {part}")
+        source = {"name": name, "folder": str(folder)}
+        save(data_dir / READY, json.dumps(source, indent=2).encode())
+    except OSError:  # such as a full disk, which half a set would keep full
+        tidy_up(data_dir)
+        raise
     counts = " and ".join(f"{len(labels)} in {part}" for part, (_, labels) in parts.items())
-    print(f"{name}: {counts}")
+    print(printable(f"{name}: {counts}"))
+
+
+def set_name(folder: Path, data_dir: Path, images: np.ndarray, labels: np.ndarray) -> str:
+    """What to call the set with these training pictures."""
+    if folder == source_folder("drawn", data_dir):
+        return DRAWN
+    if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() == MNIST_CONTENT:
+        return "MNIST"
+    return f"the IDX files of {folder}"
+
+
+def tidy_up(data_dir: Path) -> None:
+    """Put in place what a killed run had ready, and remove what it had not."""
+    if (data_dir / READY).exists():
+        put_in_place(data_dir)
+    for part in PREFIXES:
+        for word in ("new", "old"):
+            shutil.rmtree(beside(data_dir / part, word), ignore_errors=True)
 
 
 def put_in_place(data_dir: Path) -> None:
@@ -424,7 +469,6 @@ def put_in_place(data_dir: Path) -> None:
     for part in parts:
         if beside(part, "new").exists():
             if part.exists():
-                shutil.rmtree(beside(part, "old"), ignore_errors=True)
                 part.rename(beside(part, "old"))
             beside(part, "new").rename(part)
     (data_dir / READY).replace(data_dir / "source.json")
@@ -447,6 +491,11 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def save(path: Path, content: bytes) -> None:
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
+
+
 def main() -> None:
     parser = ArgumentParser(description="Write MNIST as folders of PNG: train/<label>/<index>.png")
     parser.add_argument(
@@ -463,9 +512,13 @@ def main() -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace pictures that came from another source"
     )
-    arguments = parser.parse_args()
     with one_line_errors():
-        parse(arguments.data_dir, arguments.source, arguments.overwrite)
+        arguments = parser.parse_args()
+        try:
+            parse(arguments.data_dir, arguments.source, arguments.overwrite)
+        except SystemExit:
+            warn("stopped; what is in place is whole, and the same command goes on from there")
+            raise
 
 
 if __name__ == "__main__":

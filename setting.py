@@ -173,10 +173,9 @@ def checked(knob: Field, value):
         raise ValueError(f"{knob.name} takes a value of type {kind.__name__}, not {value!r}")
     if kind is str and not value:
         raise ValueError(f"{knob.name} is empty")
-    if least is not None and value < least:
-        raise ValueError(f"{knob.name} must be at least {least}, not {value}")
-    if least is not None and value > most:
-        raise ValueError(f"{knob.name} must be at most {most}, not {value}")
+    if kind is int and not least <= value <= most:
+        limits = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise ValueError(f"{knob.name} must be {limits}, not {value}")
     if choices and value not in choices:
         raise ValueError(f"{knob.name} must be {' or '.join(choices)}, not {value!r}")
     return value
@@ -208,10 +207,10 @@ def act_as_command() -> None:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    sys.stdout = sys.stdout or open(os.devnull, "w")
-    sys.stderr = sys.stderr or open(os.devnull, "w")
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        getattr(sys, name).reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 @contextlib.contextmanager

@@ -335,6 +335,30 @@ def test_empty_classes_are_named_and_left_out(tmp_path, capsys):
     assert "ten" in capsys.readouterr().err
 
 
+def test_too_few_pictures_to_validate_on_are_refused(tmp_path):
+    write_digits(tmp_path / "train", 20, seed=1)
+    with pytest.raises(InputError, match="at least one class must have five"):
+        train(Setting(data_dir=str(tmp_path)))
+
+
+def test_very_uneven_classes_are_named(digits, tmp_path, capsys):
+    shutil.copytree(digits / "train", tmp_path / "train")
+    for path in list((tmp_path / "train" / "3").iterdir())[10:]:
+        path.unlink()
+    setting = Setting(data_dir=str(tmp_path))
+    mnist_keras.check_balance(setting, *mnist_keras.data_generator(setting))
+    assert "very uneven, 10 pictures of 3, 150 of 0" in capsys.readouterr().err
+
+
+def test_classes_that_differ_between_training_and_test_are_named(trained, tmp_path, capsys):
+    write_digits(tmp_path / "test", 100, seed=3)
+    (tmp_path / "test" / "9").rename(tmp_path / "test" / "ten")
+    evaluate(Setting(data_dir=str(trained), test_dir=str(tmp_path / "test")))
+    captured = capsys.readouterr()
+    assert "not taught: ten" in captured.err and "not here: 9" in captured.err
+    assert "(90 images)" in captured.out
+
+
 def test_one_class_is_not_enough(tmp_path):
     write_digits(tmp_path / "train", 1, seed=1)
     with pytest.raises(InputError, match="1 classes; two are needed"):

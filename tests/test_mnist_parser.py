@@ -453,6 +453,8 @@ BAD = {
     redirects_to_http: "redirected away from https",
 }
 
+HANGING = [hangs_before_the_answer, hangs_in_the_body, drips]
+
 
 @pytest.fixture
 def packed(tmp_path, monkeypatch):
@@ -471,7 +473,6 @@ def packed(tmp_path, monkeypatch):
 def mirror(packed, monkeypatch):
     """Starts mirrors with the given behaviours and makes MNIST_MIRROR name them."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(mnist_parser, "PATIENCE", 0.3)
     monkeypatch.setattr(mnist_parser, "MOST_BYTES", 1_000_000)
     with contextlib.ExitStack() as stack:
 
@@ -480,6 +481,8 @@ def mirror(packed, monkeypatch):
             for server in servers:
                 stack.callback(server.close)
             monkeypatch.setenv("MNIST_MIRROR", " ".join(server.url for server in servers))
+            if any(behaviour in HANGING for behaviour in behaviours):
+                monkeypatch.setattr(mnist_parser, "PATIENCE", 0.7)
             return servers
 
         yield start
@@ -577,11 +580,11 @@ def test_other_files_under_mnist_s_names_are_not_mixed_with_a_download(mirror, d
 def test_a_hanging_network_costs_less_than_10_seconds_in_all(mirror, data_dir):
     assert len(mnist_parser.MIRRORS) * mnist_parser.PATIENCE < 10
     assert all(url.startswith("https://") for url in mnist_parser.MIRRORS)
-    monotonic = time.monotonic()
-    mirror(hangs_before_the_answer, hangs_in_the_body, drips)
+    mirror(*HANGING)
+    start = time.monotonic()
     with pytest.raises(NoMirrorError):
         parse(data_dir, "download")
-    assert time.monotonic() - monotonic < 3 * mnist_parser.PATIENCE + 1
+    assert time.monotonic() - start < 3 * mnist_parser.PATIENCE + 2
 
 
 def test_the_disk_s_errors_are_not_blamed_on_the_mirrors(mirror, data_dir):
@@ -666,13 +669,13 @@ def start_parsing(data_dir, source):
 
 
 def test_killed_at_any_moment_every_folder_is_whole_or_absent(source, scratch):
-    parts = make_idx(source, train=3000, test=1000)
+    parts = make_idx(source, train=1500, test=500)
     child = start_parsing(scratch / "undisturbed", source)
     start = time.monotonic()
     child.communicate()
     takes = time.monotonic() - start
     cut_short = 0
-    for moment in np.linspace(0.05, 1, 10):
+    for moment in np.linspace(0.05, 0.95, 8):
         data_dir = scratch / f"killed at {moment:.2f}"
         child = start_parsing(data_dir, source)
         time.sleep(moment * takes)
@@ -804,12 +807,13 @@ def test_a_whole_file_stands_there_whole_or_not_at_all(tmp_path):
         partial.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
     with whole_file(path) as partial:
         assert partial.suffix == path.suffix
         partial.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
-    assert [child.name for child in tmp_path.iterdir()] == ["model.json"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # --------------------------------------------------------------- the command line

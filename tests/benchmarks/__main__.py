@@ -23,7 +23,9 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 def command_line() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument(
-        "--work_dir", type=Path, help="folder to keep what is made (default: a temporary one)"
+        "--work_dir",
+        type=Path,
+        help="folder for what is made, kept for the next run (default: a temporary one)",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -42,12 +44,26 @@ def command_line() -> ArgumentParser:
     option(predict, "--large", 60, "pictures of 12 megapixels")
     accuracy = add("accuracy", "test accuracy, time and memory of trainings with several seeds")
     option(accuracy, "--epochs", 20, "of each training")
-    accuracy.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
-    accuracy.add_argument("--precision", choices=PRECISIONS, default="auto")
+    accuracy.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(default: 0 1 2)"
+    )
+    accuracy.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="of each training"
+    )
     wild = add("wild", "how many pictures that people made are read right, and MNIST's")
-    wild.add_argument("folder", type=Path, nargs="?", default=REPO.parent / "shared/wild_digits")
+    wild.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=REPO.parent / "shared" / "wild_digits",
+        help="pictures whose names begin with their labels (default: ../shared/wild_digits)",
+    )
     for reading in (predict, wild):
-        reading.add_argument("--weights", metavar="FILE", help="(default: the repository's best)")
+        reading.add_argument(
+            "--weights",
+            metavar="FILE",
+            help="with its model.json beside it (default: the best in mnist_data)",
+        )
     return parser
 
 

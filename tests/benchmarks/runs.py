@@ -32,7 +32,7 @@ class Run(NamedTuple):
 def run(
     *command: object,
     watched: Path | None = None,
-    enough: Callable[[list[float]], bool] = lambda stamps: False,
+    enough: Callable[[], bool] = lambda: False,
     may_fail: bool = False,
 ) -> Run:
     """Run `python COMMAND...` in the repository's root and measure it.
@@ -56,7 +56,7 @@ def run(
                 if watched and (change := changed_at(watched)) != seen:
                     seen = change
                     stamps.append(time.monotonic() - start)
-                    if enough(stamps):
+                    if enough():
                         stopped = True
                         os.kill(process.pid, signal.SIGTERM)  # Popen's would reap it unseen
                 time.sleep(POLL_SECONDS)
@@ -90,8 +90,8 @@ def changed_at(path: Path) -> int | None:
 def idx_folder() -> Path:
     """Where MNIST's IDX files are: MNIST_DIR, else beside the repository, else as downloaded."""
     places = [REPO.parent / "shared" / "mnist", REPO / "mnist_data" / "raw"]
-    if "MNIST_DIR" in os.environ:
-        places = [Path(os.environ["MNIST_DIR"]).resolve()]
+    if named := os.environ.get("MNIST_DIR"):
+        places = [Path(named).resolve()]
     for place in places:
         if has_idx(place):
             return place

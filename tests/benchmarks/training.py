@@ -40,7 +40,7 @@ def train(data_dir: Path, *flags: object, least_epochs: int = 0, until: float = 
     """Run `--mode train`; stop it early once `until` is reached and least_epochs are done."""
     history = data_dir / "report" / "history.csv"
 
-    def enough(stamps: list[float]) -> bool:
+    def enough() -> bool:
         val_accs = read_val_accs(history)
         return len(val_accs) >= least_epochs and max(val_accs) >= until
 
