@@ -23,8 +23,9 @@ OVERSAMPLING = (
 )
 BOX_SHARE = 20 / 28  # MNIST's digits fit in 20 of the 28 pixels
 
-# Pictures above MAX_PIXELS are refused below in one line; Pillow's own warning would be a second.
+# What is wrong with a picture is said below in one line; Pillow's own warnings would be more.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 
 
 class NoInkError(ValueError):

@@ -8,13 +8,14 @@ After the article "keras 入门：卷积神经网络实现 MNIST 手写数字识
 """
 
 import csv
-import dataclasses
 import datetime
 import hashlib
+import io
 import json
 import math
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -22,6 +23,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from setting import (
+    InputError,
+    Setting,
+    command_line,
+    one_line_errors,
+    printable,
+    quiet_stderr,
+    warn,
+)
+
+if __name__ == "__main__":
+    # Before the seconds that the imports below take: help and mistakes are answered at once.
+    MODE, SETTING = command_line(__doc__)
 
 import filelock
 import h5py
@@ -34,19 +49,6 @@ import handwriting
 import mnist_parser
 import report
 from mnist_parser import whole_file
-from setting import (
-    InputError,
-    Setting,
-    command_line,
-    one_line_errors,
-    printable,
-    quiet_stderr,
-    warn,
-)
-
-if __name__ == "__main__":
-    # Before the seconds that TensorFlow's import takes: help and mistakes are answered at once.
-    MODE, SETTING = command_line(__doc__)
 
 with quiet_stderr(unless="TF_CPP_MIN_LOG_LEVEL"):
     import keras
@@ -174,7 +176,8 @@ def load_pictures(iterator: DirectoryIterator, setting: Setting) -> Pictures:
     paths, labels = np.array(iterator.filepaths), np.array(iterator.classes, np.int32)
     shape = (setting.img_height, setting.img_width, 3)
     limit = setting.cache_limit
-    limit = psutil.virtual_memory().available / 2 if limit is None else limit * 1e6
+    # TensorFlow makes two copies of its own: with them the pictures take half of what is free.
+    limit = psutil.virtual_memory().available / 6 if limit is None else limit * 1e6
     size = len(paths) * math.prod(shape)
     pixels = np.empty((len(paths), *shape), np.uint8) if size <= limit else None
     if pixels is None:
@@ -256,12 +259,12 @@ def visible(setting: Setting) -> Setting:
     height, width = (
         2 * (sizes_inside(size)[0] + 2) + 2 for size in (setting.img_height, setting.img_width)
     )
-    return dataclasses.replace(setting, img_height=height, img_width=width)
+    return setting.replace(img_height=height, img_width=width)
 
 
-# Drawn digits among the training pictures, one to sixteen of them: they have what MNIST's writers
+# Drawn digits among the training pictures, one to 32 of them: they have what MNIST's writers
 # hardly ever wrote but others do, flagged and footed 1s, crossed 7s, angular 6s and 9s.
-DRAWN_SHARE = 1 / 16
+DRAWN_SHARE = 1 / 32
 
 
 def drawable(pictures: Pictures) -> bool:
@@ -288,6 +291,25 @@ TURN = np.radians(12)  # most rotation either way
 SHEAR = 0.15
 STRETCH = 0.1  # width and height, independently
 SHIFT = 0.07  # of the width and height: 2 of 28 pixels
+STROKE = 0.5  # of the way to strokes a pixel wider, or narrower, on every side
+LABEL_SMOOTHING = (
+    0.1  # of certainty shared among all classes (Szegedy et al. 2016), in training only
+)
+# Fewer steps than these an epoch are too few to learn from: small sets get smaller batches.
+LEAST_STEPS, LEAST_BATCH = 64, 16
+
+
+def vary_stroke(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Thicken or thin each picture's strokes at random, as pens differ.
+
+    Args:
+        images: float32 [n, height, width, 1], bright ink on a dark ground.
+        seed: int [2]; the same seed gives the same pictures.
+    """
+    thick = tf.nn.max_pool2d(images, 3, 1, "SAME")
+    thin = -tf.nn.max_pool2d(-images, 3, 1, "SAME")
+    change = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed, -STROKE, STROKE)
+    return images + tf.nn.relu(change) * (thick - images) + tf.nn.relu(-change) * (thin - images)
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, size: tuple[int, int], flip: bool) -> tf.Tensor:
@@ -332,10 +354,15 @@ def pixel_reader(pictures: Pictures, setting: Setting):
 
     pool = ThreadPoolExecutor(os.cpu_count())
 
+    def read_one(index: int) -> np.ndarray:
+        path = pictures.paths[index]
+        try:
+            return decode(path, setting)
+        except DECODE_ERRORS as error:  # it could be read when training began
+            raise InputError(f"{path}: gone or changed, {reason(error)}") from None
+
     def read(indices: np.ndarray) -> np.ndarray:
-        return np.stack(
-            list(pool.map(lambda index: decode(pictures.paths[index], setting), indices))
-        )
+        return np.stack(list(pool.map(read_one, indices)))
 
     def read_pixels(indices: tf.Tensor) -> tf.Tensor:
         pixels = tf.ensure_shape(
@@ -356,9 +383,14 @@ def as_input(images: tf.Tensor) -> tf.Tensor:
 
 
 def training_batches(
-    pictures: Pictures, setting: Setting, batch: int, size: tuple[int, int], first_epoch: int
+    pictures: Pictures,
+    setting: Setting,
+    batch: int,
+    size: tuple[int, int],
+    first_epoch: int = 0,
+    digits: bool = False,
 ) -> tf.data.Dataset:
-    """Shuffled, augmented batches for all epochs from the first one.
+    """Shuffled, augmented batches for all epochs from the first; of digits, other strokes too.
 
     What is in a batch depends on the seed, the epoch and the step alone, so that a run that was
     interrupted goes on with the batches that it would have had.
@@ -367,6 +399,7 @@ def training_batches(
     steps = count // batch
     pixels = pixel_reader(pictures, setting)
     labels = tf.one_hot(pictures.labels, setting.label_nums)
+    labels = labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / setting.label_nums
 
     def shuffled(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(
@@ -378,8 +411,10 @@ def training_batches(
         )
 
     def make_batch(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        seed = tf.stack([setting.seed, step])
-        images = augment(pixels(indices), seed, size, setting.horizontal_flip)
+        images, seed = pixels(indices), tf.stack([setting.seed, step])
+        if digits and images.shape[-1] == 1:
+            images = vary_stroke(images, seed)
+        images = augment(images, seed, size, setting.horizontal_flip)
         return as_input(images), tf.gather(labels, indices)
 
     dataset = tf.data.Dataset.range(first_epoch, setting.epochs).flat_map(shuffled)
@@ -456,13 +491,22 @@ CHECKPOINT_NAME = re.compile(r"weights-improvement-(\d+)-(\d+\.\d+)\.weights\.h5
 LAST_EPOCH = "last-epoch.weights.h5"
 
 
+class WeightsInMemory(io.BytesIO):
+    """What Keras takes for the path of a weights file, since it looks at the ending only."""
+
+    def __str__(self):
+        return "in memory.weights.h5"
+
+
 def save_weights(model: keras.Sequential, path: Path, epoch: int) -> None:
     """Save the weights, whole or not at all, with the SHA-256 by which load_weights knows them."""
-    with whole_file(path) as partial:
-        model.save_weights(partial)
-        with h5py.File(partial, "r+") as file:
-            file.attrs["epoch"] = epoch
-            file.attrs["sha256"] = weights_digest(file)
+    # HDF5 never writes to the disk: where that is full, it crashes when the program ends.
+    memory = WeightsInMemory()
+    model.save_weights(memory)
+    with h5py.File(memory, "r+") as file:
+        file.attrs["epoch"] = epoch
+        file.attrs["sha256"] = weights_digest(file)
+    mnist_parser.save(path, memory.getbuffer())
 
 
 def without_optimizer(model: keras.Sequential) -> keras.Sequential:
@@ -478,11 +522,12 @@ def load_weights(model: keras.Sequential, path: str | os.PathLike) -> int:
     """
     try:
         with h5py.File(path) as file:
-            # A header can promise any size; Keras stores weights as they are, not compressed.
-            file.visititems(lambda name, item: refuse_larger(item, os.path.getsize(path)))
+            check_arrays(file, os.path.getsize(path))
             if file.attrs.get("sha256", digest := weights_digest(file)) != digest:
                 raise ValueError("its SHA-256 does not match")
             epoch = int(file.attrs.get("epoch", 0))
+            if not 0 <= epoch < 1_000_000:  # it is multiplied with the steps of an epoch
+                raise ValueError(f"no run has {epoch} epochs behind it")
         model.load_weights(path)
     except Exception as error:  # h5py and Keras raise of every kind for a damaged file
         reason = str(error).strip().split("\n")[0]
@@ -490,9 +535,28 @@ def load_weights(model: keras.Sequential, path: str | os.PathLike) -> int:
     return epoch
 
 
-def refuse_larger(item: h5py.Dataset | h5py.Group, size: int) -> None:
-    if isinstance(item, h5py.Dataset) and item.nbytes > size:
-        raise ValueError(f"{item.name} promises {item.nbytes} bytes, the file has {size}")
+def check_arrays(file: h5py.File, size: int) -> None:
+    """Raise ValueError unless all arrays lie in the file itself, of so many bytes, and are finite.
+
+    Soft and external links are not followed here; Keras refuses them.
+    """
+    promised = 0
+
+    def check(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        nonlocal promised
+        if not isinstance(item, h5py.Dataset):
+            return
+        if item.external or item.is_virtual:
+            raise ValueError(f"{name} lies in another file")
+        # A header can promise any size, also of the chunks that an array is read in; Keras stores
+        # weights as they are, not compressed.
+        promised += max(item.size, math.prod(item.chunks or ())) * item.dtype.itemsize
+        if promised > size:
+            raise ValueError(f"its arrays promise {promised} bytes, the file has {size}")
+        if item.dtype.kind == "f" and not np.isfinite(item[()]).all():
+            raise ValueError(f"{name} is not finite")
+
+    file.visititems(check)
 
 
 def weights_digest(file: h5py.File) -> str:
@@ -514,6 +578,10 @@ def checkpoints(folder: str | os.PathLike) -> list[Path]:
         if match := CHECKPOINT_NAME.fullmatch(path.name):
             found.append((float(match[2]), int(match[1]), path))
     return [path for _, _, path in sorted(found, reverse=True)]
+
+
+# The columns of history.csv between the epoch and its seconds.
+CURVES = ("loss", "acc", "val_loss", "val_acc")
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -539,8 +607,7 @@ class Checkpoint(keras.callbacks.Callback):
             path = folder / CHECKPOINT.format(epoch=epoch, val_acc=self.best)
             save_weights(without_optimizer(self.model), path, epoch)
             print(f"\nbest val_acc yet: {printable(str(path))}")
-        names = ("loss", "acc", "val_loss", "val_acc")
-        row = {"epoch": epoch} | {name: float(logs[name]) for name in names} | {"seconds": seconds}
+        row = {"epoch": epoch} | {name: float(logs[name]) for name in CURVES} | {"seconds": seconds}
         self.rows.append(row)
         write_csv(Path(self.setting.data_dir, "report", "history.csv"), self.rows)
         save_weights(self.model, folder / LAST_EPOCH, epoch)
@@ -551,7 +618,8 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         whole_file(path) as partial,
-        open(partial, "w", newline="", encoding="utf-8") as file,
+        # A file's name may be bytes that are no text.
+        open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -561,15 +629,15 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 def move_earlier_run(setting: Setting) -> None:
     """Move what the last run left to model_weight/previous/<date-time>/: nothing is lost."""
     folder, reports = Path(setting.checkpoint_path), Path(setting.data_dir, "report")
-    left = [path for path in folder.glob("[!.]*") if path.name not in ("previous", "model.json")]
     # model.json last: whatever checkpoints remain if this is interrupted can still be used.
-    left += [path for path in (*reports.glob("*"), folder / "model.json") if path.exists()]
+    left = [*checkpoints(folder), folder / LAST_EPOCH, *reports.glob("[!.]*"), folder / "model.json"]
+    left = [path for path in left if path.exists()]
     if left:
         now = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
         previous = folder / "previous" / now
         previous.mkdir(parents=True)
         for path in left:
-            path.rename(previous / path.name)
+            shutil.move(path, previous / path.name)  # checkpoint_path may be on another disk
         print(f"the last run's files are now in {previous}")
 
 
@@ -614,7 +682,9 @@ def describe(setting: Setting, classes: list[str], handwriting: bool, images: in
         "keras": keras.__version__,
     }
     with whole_file(Path(setting.checkpoint_path, "model.json")) as partial:
-        partial.write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
+        # A folder's name may be bytes that are no text: they are escaped, which JSON can undo.
+        content = json.dumps(description, indent=2, ensure_ascii=False)
+        partial.write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
 def read_history(setting: Setting, done: int) -> list[dict[str, float]]:
@@ -625,8 +695,11 @@ def read_history(setting: Setting, done: int) -> list[dict[str, float]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        for row in rows:
+            if row.keys() != {"epoch", *CURVES, "seconds"} or not 0 <= row["val_acc"] <= 1:
+                raise ValueError("a column is missing, or a val_acc is none")
         return [row | {"epoch": int(row["epoch"])} for row in rows if row["epoch"] <= done]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, csv.Error) as error:
         warn(f"{path}: damaged ({error}); the history starts anew")
         return []
 
@@ -637,8 +710,10 @@ def ensure_data(setting: Setting) -> None:
     Raises:
         InputError: the missing folder is not MNIST's but the user's.
     """
+    data_dir = Path(setting.data_dir)
+    if (data_dir / mnist_parser.READY).exists():  # a parser was killed at its last step
+        mnist_parser.parse(data_dir)
     if not Path(setting.train_dir).exists():
-        data_dir = Path(setting.data_dir)
         own = Path(setting.train_dir) != data_dir / "train"
         if own or not (data_dir.resolve().name == "mnist_data" or (data_dir / "raw").is_dir()):
             raise InputError(
@@ -703,7 +778,7 @@ def train(setting: Setting) -> keras.callbacks.History:
     classes = list(training.class_indices)
     if len(classes) != setting.label_nums:
         print(f"label_nums is {len(classes)}: as many classes as there are in {setting.train_dir}")
-        setting = dataclasses.replace(setting, label_nums=len(classes))
+        setting = setting.replace(label_nums=len(classes))
     folder = Path(setting.checkpoint_path)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -711,11 +786,20 @@ def train(setting: Setting) -> keras.callbacks.History:
             history = fit(setting, training, validation)
     except filelock.Timeout:
         raise InputError(f"{folder}: another training is at work here") from None
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or folder}: {error.strerror or error}; finished epochs are saved in "
+            f"{folder}, --is_restore goes on from there"
+        ) from None
     except (KeyboardInterrupt, SystemExit):
         warn(f"interrupted; finished epochs are saved in {folder}, --is_restore goes on from there")
         raise
-    with whole_file(Path(setting.data_dir, "report", "training_curves.png")) as partial:
-        report.training_curves(read_history(setting, setting.epochs), partial)
+    rows = read_history(setting, setting.epochs)
+    if rows:  # all epochs may have been done before, and their history be damaged
+        with whole_file(Path(setting.data_dir, "report", "training_curves.png")) as partial:
+            report.training_curves(rows, partial)
+    if not checkpoints(folder):
+        raise InputError(f"{folder}: all epochs are done, but their checkpoints are gone")
     best = checkpoints(folder)[0]
     epoch, val_acc = CHECKPOINT_NAME.fullmatch(best.name).groups()
     print(
@@ -769,6 +853,8 @@ def fit(
         if digits and classes == list("0123456789") and drawable(pictures):
             pictures = with_drawn_digits(pictures, setting)
         batch_size = min(setting.batch_size, len(pictures.labels))
+        if not setting.is_given("batch_size"):
+            batch_size = min(batch_size, max(LEAST_BATCH, len(pictures.labels) // LEAST_STEPS))
         steps = len(pictures.labels) // batch_size  # those left over are others in every epoch
     else:
         if data_source(setting) == setting.train_dir:  # the parser's own pictures are whole
@@ -786,7 +872,7 @@ def fit(
     describe(setting, classes, digits, images)
     if tuned:
         size = model.input_shape[1:3]
-        training = training_batches(pictures, setting, batch_size, size, done)
+        training = training_batches(pictures, setting, batch_size, size, done, digits)
         validation = plain_batches(held_out, setting, size)
     return model.fit(
         training,
@@ -874,7 +960,7 @@ def trained_network(setting: Setting) -> tuple[keras.Sequential, Setting, dict[s
             raise InputError(
                 f"--{name} {getattr(setting, name)}, but the network in {folder} has {value}"
             )
-    setting = dataclasses.replace(setting, **trained)
+    setting = setting.replace(**trained)
     use_precision(setting)
     model = build_model(setting)
     paths = [Path(setting.restore_model)] if setting.restore_model else checkpoints(folder)
@@ -897,9 +983,13 @@ def read_description(path: Path) -> dict[str, Any]:
             raise ValueError("its classes are not a list of names")
         if not all(type(size) is int and 0 < size < 10_000 for size in sizes):
             raise ValueError("its image size is not a number of pixels")
+        if any(name in (".", "..") or Path(name).name != name for name in classes):
+            raise ValueError("a class is not the name of a folder")  # evaluate would read elsewhere
         if type(description["handwriting"]) is not bool or len(classes) < 2:
             raise ValueError("it does not describe a network")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if type(description["trained_on"]) is not str:
+            raise ValueError("it does not say what the network was trained on")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: missing or damaged ({error}); --mode train makes it") from None
     return description
 
@@ -1027,7 +1117,7 @@ def write_predictions(setting: Setting, rows: list[dict[str, Any]]) -> None:
         path = Path(beside, "predictions.png")
         sheets = report.prediction_sheets(rows, thumbnail, path, UNSURE)
         for sheet in folder.glob("predictions*.png"):  # there may have been more of them
-            sheet.unlink()
+            sheet.unlink(missing_ok=True)  # another predict may do the same
         for sheet in sheets:
             sheet.replace(folder / sheet.name)
     print(f"all answers: {folder / 'predictions.csv'}, with the pictures: {folder / path.name}")
@@ -1079,12 +1169,21 @@ def write_report(
 
 def main() -> None:
     with one_line_errors():
-        if MODE == "train":
-            train(SETTING)
-        elif MODE == "evaluate":
-            evaluate(SETTING)
-        elif len(predict(SETTING)) < len(list_pictures(SETTING.imp_dir)):
-            sys.exit(1)
+        try:
+            run(MODE, SETTING)
+        except tf.errors.OpError as error:
+            # Among TensorFlow's many lines one says what happened, such as a picture that is gone.
+            said = re.search(r"\w+(?:Error|Exception): (.*)", error.message)
+            raise InputError(said[1] if said else error.message.split("\n")[0]) from None
+
+
+def run(mode: str, setting: Setting) -> None:
+    if mode == "train":
+        train(setting)
+    elif mode == "evaluate":
+        evaluate(setting)
+    elif len(predict(setting)) < len(list_pictures(setting.imp_dir)):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

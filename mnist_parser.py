@@ -483,10 +483,15 @@ def whole_file(path: Path) -> Iterator[Path]:
     Yields:
         A path beside it with the same ending; what is there in the end is renamed to path.
     """
-    partial = path.with_name(f".partial-{path.name}")
+    # Two programs may write the same report at once.
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        if error.errno and not error.filename:  # a failed write, as on a full disk, names no file
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

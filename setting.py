@@ -6,6 +6,7 @@ python mnist_keras.py --epochs 5 …   # on the command line: one flag a field
 
 import argparse
 import contextlib
+import copy
 import math
 import os
 import signal
@@ -125,7 +126,7 @@ class Setting:
     cache_limit: int | None = knob(
         None,
         "most memory for decoded pictures, in MB; above it they are read from disk every epoch",
-        shown="half of the memory that is free",
+        shown="a sixth of the memory that is free",
         least=0,
     )
 
@@ -143,6 +144,13 @@ class Setting:
     def is_given(self, name: str) -> bool:
         """Whether the field has a value of its own, not the default that follows other fields."""
         return vars(self)[name] is not None
+
+    def replace(self, **values) -> "Setting":
+        """A copy with other values; a default that follows other fields goes on doing so."""
+        setting = copy.copy(self)
+        for name, value in values.items():
+            setattr(setting, name, value)
+        return setting
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -1,7 +1,6 @@
 """What --mode train, evaluate and predict promise, on a few thousand drawn digits."""
 
 import csv
-import dataclasses
 import json
 import os
 import re
@@ -179,8 +178,8 @@ def test_pictures_beyond_the_memory_limit_are_read_from_disk_and_give_the_same_b
     streamed = mnist_keras.load_pictures(mnist_keras.data_generator(setting)[0], setting)
     assert streamed.pixels is None and "read from disk in every epoch" in capsys.readouterr().out
     for one, other in zip(
-        mnist_keras.training_batches(cached, setting, 128, (26, 26), 0),
-        mnist_keras.training_batches(streamed, setting, 128, (26, 26), 0),
+        mnist_keras.training_batches(cached, setting, 128, (26, 26)),
+        mnist_keras.training_batches(streamed, setting, 128, (26, 26)),
         strict=True,
     ):
         np.testing.assert_allclose(one[0], other[0], atol=1e-6)
@@ -207,7 +206,7 @@ def test_every_epoch_shows_every_picture_once_in_another_order(digits):
     pictures = mnist_keras.load_pictures(mnist_keras.data_generator(setting)[1], setting)
     pictures = pictures._replace(labels=np.arange(300, dtype=np.int32))
     setting.label_nums = 300
-    batches = mnist_keras.training_batches(pictures, setting, 100, (26, 26), 0)
+    batches = mnist_keras.training_batches(pictures, setting, 100, (26, 26))
     order = [int(label) for _, labels in batches for label in np.argmax(labels, axis=1)]
     assert sorted(order[:300]) == sorted(order[300:]) == list(range(300))
     assert order[:300] != order[300:] != list(range(300))
@@ -223,6 +222,32 @@ def test_augmented_digits_are_bent_but_never_mirrored():
     flipped = mnist_keras.augment(ramp, seed, size, flip=True)
     rising = np.sign(np.mean(flipped[:, :, 20] - flipped[:, :, 8], axis=(1, 2)))
     assert (rising == 1).sum() == (rising == -1).sum() == 25
+
+
+def test_strokes_become_thicker_and_thinner_but_stay_strokes():
+    digit = np.zeros((200, 28, 28, 1), np.float32)
+    digit[:, 4:24, 12:16] = 1
+    ink = np.sum(mnist_keras.vary_stroke(digit, tf.constant([0, 1], tf.int64)), axis=(1, 2, 3))
+    assert ink.min() < 65 < 80 < 95 < ink.max()
+    blank = np.zeros((2, 28, 28, 1), np.float32)
+    assert not np.any(mnist_keras.vary_stroke(blank, tf.constant([0, 1], tf.int64)))
+
+
+def test_small_sets_are_trained_in_small_batches_unless_the_user_says_otherwise(
+    data_dir, monkeypatch
+):
+    steps = []
+    monkeypatch.setattr(
+        keras.Sequential,
+        "fit",
+        lambda model, batches, **given: steps.append(given["steps_per_epoch"]),
+    )
+    setting = Setting(data_dir=str(data_dir), checkpoint_path=str(data_dir))
+    iterators = mnist_keras.data_generator(setting)
+    mnist_keras.fit(setting, *iterators)
+    mnist_keras.fit(setting.replace(label_nums=10), *iterators)
+    mnist_keras.fit(setting.replace(batch_size=100), *iterators)
+    assert steps == [65, 65, 12]  # 1200 digits and 37 drawn ones, by 19 and by 100
 
 
 # train
@@ -265,7 +290,9 @@ def test_the_article_s_recipe_is_the_article_s(data_dir, monkeypatch):
 def test_a_new_training_moves_what_the_last_one_left_and_keeps_it(trained, tmp_path):
     folder = copy_of(trained, tmp_path)
     before = {path.name: path.read_bytes() for path in (folder / "model_weight").glob("[!.]*")}
+    (folder / "model_weight" / "notes.txt").write_text("the user's own")
     mnist_keras.move_earlier_run(Setting(data_dir=str(folder)))
+    assert (folder / "model_weight" / "notes.txt").exists()
     (previous,) = (folder / "model_weight" / "previous").iterdir()
     for name, content in before.items():
         assert (previous / name).read_bytes() == content
@@ -305,7 +332,7 @@ def test_restore_model_starts_from_those_weights(trained, tmp_path):
     folder = copy_of(trained, tmp_path)
     best = mnist_keras.checkpoints(folder / "model_weight")[0]
     setting = Setting(data_dir=str(folder), restore_model=str(best), initial_epoch=2, epochs=3)
-    history = train(dataclasses.replace(setting, batch_size=32))
+    history = train(setting.replace(batch_size=32))
     assert history.epoch == [2]
     assert history.history["acc"][0] > 0.6
 

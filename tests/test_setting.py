@@ -319,3 +319,9 @@ def test_flags_cannot_be_shortened(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(["--sour", "a"])
     assert "--sour" in capsys.readouterr().err
+
+
+def test_a_copy_with_other_values_keeps_the_defaults_that_follow_them():
+    setting = Setting().replace(data_dir="flowers", recipe="article")
+    assert Path(setting.train_dir) == Path("flowers/train") and setting.batch_size == 32
+    assert not setting.is_given("batch_size") and Setting().recipe == "tuned"
