@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -528,7 +529,9 @@ def load_weights(model: keras.Sequential, path: str | os.PathLike) -> int:
             epoch = int(file.attrs.get("epoch", 0))
             if not 0 <= epoch < 1_000_000:  # it is multiplied with the steps of an epoch
                 raise ValueError(f"no run has {epoch} epochs behind it")
-        model.load_weights(path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Skipping variable loading for optimizer")
+            model.load_weights(path)
     except Exception as error:  # h5py and Keras raise of every kind for a damaged file
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"{path}: damaged, or not this network's weights ({reason})") from error
@@ -630,8 +633,8 @@ def move_earlier_run(setting: Setting) -> None:
     """Move what the last run left to model_weight/previous/<date-time>/: nothing is lost."""
     folder, reports = Path(setting.checkpoint_path), Path(setting.data_dir, "report")
     # model.json last: whatever checkpoints remain if this is interrupted can still be used.
-    left = [*checkpoints(folder), folder / LAST_EPOCH, *reports.glob("[!.]*"), folder / "model.json"]
-    left = [path for path in left if path.exists()]
+    left = [*checkpoints(folder), *reports.glob("[!.]*")]
+    left += [path for path in (folder / LAST_EPOCH, folder / "model.json") if path.exists()]
     if left:
         now = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
         previous = folder / "previous" / now
@@ -705,7 +708,7 @@ def read_history(setting: Setting, done: int) -> list[dict[str, float]]:
 
 
 def ensure_data(setting: Setting) -> None:
-    """Have MNIST parsed if the training folder is missing; say so if digits were drawn instead.
+    """Have MNIST parsed if the training folder is missing.
 
     Raises:
         InputError: the missing folder is not MNIST's but the user's.
@@ -722,7 +725,6 @@ def ensure_data(setting: Setting) -> None:
                 f"python mnist_parser.py --data_dir {setting.data_dir})"
             )
         mnist_parser.parse(data_dir)
-    remind_of_stand_in(data_source(setting))
 
 
 def data_source(setting: Setting) -> str:
@@ -771,6 +773,7 @@ def train(setting: Setting) -> keras.callbacks.History:
     """
     start = time.monotonic()
     ensure_data(setting)
+    remind_of_stand_in(data_source(setting))
     use_precision(setting)
     keras.utils.set_random_seed(setting.seed)
     training, validation = data_generator(setting)
@@ -783,6 +786,8 @@ def train(setting: Setting) -> keras.callbacks.History:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / ".train.lock", timeout=0):
+            for path in folder.glob(".partial-*"):  # a training that was killed left them
+                path.unlink()
             history = fit(setting, training, validation)
     except filelock.Timeout:
         raise InputError(f"{folder}: another training is at work here") from None
@@ -898,6 +903,8 @@ def evaluate(setting: Setting) -> tuple[float, float]:
         print(f"no weights in {setting.checkpoint_path}: training first")
         train(setting)
     model, setting, description, weights = trained_network(setting)
+    if not Path(setting.test_dir).is_dir():
+        ensure_data(setting)
     remind_of_stand_in(data_source(setting))
     pictures = load_pictures(test_iterator(setting, description["classes"]), setting)
     chances = model.predict(

@@ -91,7 +91,7 @@ class Setting:
     batch_size: int = knob(
         Derived(lambda setting: 32 if setting.recipe == "article" else 128),
         "pictures in a training step",
-        shown="128, or 32 with --recipe article",
+        shown="128, fewer for small sets; 32 with --recipe article",
         least=1,
     )
     initial_epoch: int = knob(0, "number of epochs already done, with --restore_model", least=0)
