@@ -62,8 +62,8 @@ LEAST_SIZE = 18
 # The third convolution's output for 64×64 pictures. Beyond it the first dense layer would outgrow
 # the rest of the network a hundredfold (177 million weights at 224×224), so it is pooled to this.
 MOST_SIDE_FLATTENED = 12
-# Validation and prediction need no gradients; larger batches than these are no faster.
-INFERENCE_BATCH = 512
+# Validation and prediction need no gradients; larger batches than this many pixels are no faster.
+INFERENCE_PIXELS = 512 * 28 * 28
 
 
 def build_model(setting: Setting) -> keras.Sequential:
@@ -422,6 +422,11 @@ def training_batches(
     return dataset.map(make_batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
+def inference_batch(setting: Setting) -> int:
+    """How many pictures to put through the network at once when nothing is learned."""
+    return max(1, INFERENCE_PIXELS // (setting.img_height * setting.img_width))
+
+
 def plain_batches(pictures: Pictures, setting: Setting, size: tuple[int, int]) -> tf.data.Dataset:
     """The pictures in order, unchanged, with their labels: for validation and evaluation."""
     pixels = pixel_reader(pictures, setting)
@@ -431,7 +436,7 @@ def plain_batches(pictures: Pictures, setting: Setting, size: tuple[int, int]) -
         images = pixels(indices)[:, : size[0], : size[1]]
         return as_input(images), tf.gather(labels, indices)
 
-    dataset = tf.data.Dataset.range(len(pictures.labels)).batch(INFERENCE_BATCH)
+    dataset = tf.data.Dataset.range(len(pictures.labels)).batch(inference_batch(setting))
     return dataset.map(make_batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
@@ -642,6 +647,16 @@ def move_earlier_run(setting: Setting) -> None:
         for path in left:
             shutil.move(path, previous / path.name)  # checkpoint_path may be on another disk
         print(f"the last run's files are now in {previous}")
+
+
+def set_steps(model: keras.Sequential, steps: int) -> None:
+    """Have the model go on as after so many training steps."""
+    model.optimizer.iterations.assign(steps)
+    for layer in model.layers:
+        if isinstance(layer, layers.Dropout):
+            # How often it has drawn, once a step, is not in the weights files that Keras writes.
+            state = layer.seed_generator.state
+            state.assign([int(state[0]), steps])
 
 
 def start_from(model: keras.Sequential, setting: Setting) -> int:
@@ -871,7 +886,7 @@ def fit(
         compile_model(model, setting, steps)
         model.optimizer.build(model.trainable_variables)
         done = start_from(model, setting)
-        model.optimizer.iterations.assign(done * steps)
+        set_steps(model, done * steps)
     if not setting.is_restore or setting.restore_model:
         move_earlier_run(setting)
     describe(setting, classes, digits, images)
@@ -1028,8 +1043,9 @@ def predict(setting: Setting) -> list[Prediction]:
     model, setting, description, _ = trained_network(setting)
     remind_of_stand_in(description["trained_on"])
     rows = []
-    for start in range(0, len(files), INFERENCE_BATCH):
-        rows += predict_batch(model, files[start : start + INFERENCE_BATCH], setting, description)
+    batch = inference_batch(setting)
+    for start in range(0, len(files), batch):
+        rows += predict_batch(model, files[start : start + batch], setting, description)
     for row in rows:
         print(f"{printable(row['file'])}\n预测结果为：{printable(row['label'])}")
         if row["confidence"] < UNSURE:
