@@ -91,6 +91,11 @@ def photograph(digit, rng):
     return as_jpeg(noisy(page, rng, rng.uniform(0, 10)), int(rng.uniform(40, 95)))
 
 
+def through_a_photo(digit, seed):
+    """What to_mnist makes of a photo of the digit."""
+    return to_mnist(photograph(digit, np.random.default_rng(seed)))
+
+
 @pytest.fixture(scope="module")
 def plain():
     return to_mnist(written())

@@ -2,16 +2,16 @@
 
 import io
 import json
-import os
+import multiprocessing
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from test_handwriting import photograph
+from test_handwriting import through_a_photo
 
 import drawn_digits
 import handwriting
@@ -88,8 +88,7 @@ def test_a_run_s_own_checkpoint_comes_before_the_shipped_one(shipped, tmp_path):
 
 def test_mnist_s_test_images_are_read_as_well_through_the_clean_up_as_without(network, mnist_idx):
     images, labels = mnist_parser.decode_part(mnist_idx, "test")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        cleaned = list(pool.map(lambda image: handwriting.to_mnist(Image.fromarray(image)), images))
+    cleaned = [handwriting.to_mnist(Image.fromarray(image)) for image in images]
     plain = np.mean(network(images) == labels)
     assert np.mean(network(cleaned) == labels) >= plain - 0.0005
 
@@ -98,9 +97,8 @@ def test_a_photo_of_a_digit_is_read_as_well_as_the_digit_itself(network, mnist_i
     images, labels = mnist_parser.decode_part(mnist_idx, "test")
     chosen = np.random.default_rng(7).choice(len(images), 500, replace=False)
     images, labels = images[chosen], labels[chosen]
-    photos = [photograph(image, np.random.default_rng(seed)) for seed, image in enumerate(images)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        cleaned = list(pool.map(handwriting.to_mnist, photos))
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        cleaned = list(pool.map(through_a_photo, images, range(500), chunksize=50))
     assert np.mean(network(cleaned) == labels) >= np.mean(network(images) == labels) - 0.02
 
 
