@@ -14,13 +14,10 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-MAX_PIXELS = (
-    100_000_000  # twice the largest camera in use; beyond it a file is a mishap or an attack
-)
+# Twice the largest camera in use; beyond it a file is a mishap or an attack.
+MAX_PIXELS = 100_000_000
 WORK_SIDE = 640  # px; a digit a twentieth of the picture high still has 32 px, more than MNIST's 20
-OVERSAMPLING = (
-    6  # a stroke's edge is set to a sixth of a pixel: more costs time and reads no better
-)
+OVERSAMPLING = 6  # a stroke's edge is set to a sixth of a pixel: more reads no better
 BOX_SHARE = 20 / 28  # MNIST's digits fit in 20 of the 28 pixels
 
 # What is wrong with a picture is said below in one line; Pillow's own warnings would be more.
