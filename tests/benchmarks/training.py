@@ -72,8 +72,8 @@ def side_by_side(work_dir: Path, rounds: int, epochs: int, precision: str) -> No
     A round is the article's recipe until it has its val_acc (two to four epochs), the default
     one with --epochs 1 (then 2, if one isn't enough: its learning rate follows the epochs asked
     for), and the default one with --epochs EPOCHS for the higher val_acc. Ratios are formed
-    within a round, so that noise which outlasts it cancels. The seconds of a run's first epoch
-    include TensorFlow's tracing, of which --epochs 1 has the largest share.
+    within a round, so that noise which outlasts it cancels. Seconds an epoch are the median of a
+    recipe's epochs: a run's first one includes TensorFlow's tracing, whatever follows.
     """
     pairs = []
     for seed in range(rounds):
@@ -96,7 +96,7 @@ def article_figures(work_dir: Path, seed: int) -> Figures:
     data_dir = fresh_data_dir(work_dir, "article")
     training = train(data_dir, *flags, least_epochs=2, until=ARTICLE_VAL_ACC)
     show("article", training)
-    epoch = statistics.mean(training.epoch_seconds)
+    epoch = statistics.median(training.epoch_seconds)
     until = [training.seconds_until(val_acc) for val_acc in (ARTICLE_VAL_ACC, HIGH_VAL_ACC)]
     return Figures(epoch, training.images / epoch, *until)
 
@@ -113,7 +113,7 @@ def default_figures(work_dir: Path, seed: int, epochs: int, precision: str) -> F
     if short.seconds_until(ARTICLE_VAL_ACC) is None:
         short = trained(2)
     long = trained(epochs)
-    epoch = statistics.mean(short.epoch_seconds + long.epoch_seconds)
+    epoch = statistics.median(short.epoch_seconds + long.epoch_seconds)
     until = (short.seconds_until(ARTICLE_VAL_ACC), long.seconds_until(HIGH_VAL_ACC))
     return Figures(epoch, long.images / epoch, *until)
 
