@@ -832,22 +832,26 @@ def train(setting: Setting) -> keras.callbacks.History:
     if len(classes) != setting.label_nums:
         print(f"label_nums is {len(classes)}: as many classes as there are in {setting.train_dir}")
         setting = setting.replace(label_nums=len(classes))
-    folder = Path(setting.checkpoint_path)
+    folder, reports = Path(setting.checkpoint_path), Path(setting.data_dir, "report")
     folder.mkdir(parents=True, exist_ok=True)
+    reports.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder / ".train.lock", timeout=0):
+        with (
+            filelock.FileLock(folder / ".train.lock", timeout=0),
+            filelock.FileLock(reports / ".train.lock", timeout=0),
+        ):
             for path in folder.glob(".partial-*"):  # a training that was killed left them
                 path.unlink()
             history = fit(setting, training, validation)
-    except filelock.Timeout:
-        raise InputError(f"{folder}: another training is at work here") from None
+    except filelock.Timeout as error:
+        place = Path(error.lock_file).parent
+        raise InputError(f"{place}: another training is at work here") from None
     except OSError as error:
         raise InputError(
-            f"{error.filename or folder}: {error.strerror or error}; finished epochs are saved in "
-            f"{folder}, --is_restore goes on from there"
+            f"{error.filename or folder}: {error.strerror or error}; {what_is_saved(folder)}"
         ) from None
     except (KeyboardInterrupt, SystemExit):
-        warn(f"interrupted; finished epochs are saved in {folder}, --is_restore goes on from there")
+        warn(f"interrupted; {what_is_saved(folder)}")
         raise
     rows = read_history(setting, setting.epochs)
     if rows:  # all epochs may have been done before, and their history be damaged
@@ -863,6 +867,12 @@ def train(setting: Setting) -> keras.callbacks.History:
         f"  python mnist_keras.py --mode evaluate{same_folder(setting)}"
     )
     return history
+
+
+def what_is_saved(folder: Path) -> str:
+    if (folder / LAST_EPOCH).exists():
+        return f"finished epochs are saved in {folder}, --is_restore goes on from there"
+    return "no epoch was finished"
 
 
 def check_balance(

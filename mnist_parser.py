@@ -494,7 +494,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        if error.errno and not error.filename:  # a failed write, as on a full disk, names no file
+        # A failed write, as on a full disk, names no file, and the user knows of no partial one.
+        if error.errno and error.filename in (None, str(partial)):
             error.filename = str(path)
         raise
     finally:

@@ -123,14 +123,19 @@ def test_a_disk_that_is_full_spares_the_earlier_checkpoints(network, setting, mo
     assert fuzz.digests(Path(setting.data_dir)) == before
 
 
-def test_a_training_that_fails_to_save_says_what_is_saved(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("epochs", "said"), [(0, "no epoch was finished"), (1, "--is_restore goes on")]
+)
+def test_a_training_that_fails_to_save_says_what_is_saved(tmp_path, monkeypatch, epochs, said):
     kill.write_digits(tmp_path, 60)
+    if epochs:
+        mnist_parser.save(tmp_path / "model_weight" / mnist_keras.LAST_EPOCH, b"")
 
     def full(*arguments):
         raise OSError(28, "No space left on device", "/disk/a.weights.h5")
 
     monkeypatch.setattr(mnist_keras, "fit", full)
-    with pytest.raises(InputError, match="^/disk/a.weights.h5: No space.*--is_restore goes on"):
+    with pytest.raises(InputError, match=f"^/disk/a.weights.h5: No space.*{said}"):
         mnist_keras.train(Setting(data_dir=str(tmp_path)))
 
 

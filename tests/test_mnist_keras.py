@@ -337,11 +337,12 @@ def test_restore_model_starts_from_those_weights(trained, tmp_path):
     assert history.history["acc"][0] > 0.6
 
 
-def test_a_second_training_in_the_same_place_stops(trained, tmp_path):
+@pytest.mark.parametrize("shared", ["model_weight", "report"])
+def test_a_second_training_in_the_same_place_stops(trained, tmp_path, shared):
     folder = copy_of(trained, tmp_path)
     with (
-        mnist_keras.filelock.FileLock(folder / "model_weight" / ".train.lock"),
-        pytest.raises(InputError, match="another training"),
+        mnist_keras.filelock.FileLock(folder / shared / ".train.lock"),
+        pytest.raises(InputError, match=f"{shared}: another training"),
     ):
         train(Setting(data_dir=str(folder)))
 

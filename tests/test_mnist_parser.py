@@ -816,6 +816,13 @@ def test_a_whole_file_stands_there_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_that_cannot_be_written_is_named_as_the_user_knows_it(tmp_path):
+    path = tmp_path / "missing" / "model.json"
+    with pytest.raises(FileNotFoundError) as failure, whole_file(path) as partial:
+        partial.write_text("new")
+    assert failure.value.filename == str(path)
+
+
 # --------------------------------------------------------------- the command line
 
 
