@@ -870,7 +870,7 @@ def train(setting: Setting) -> keras.callbacks.History:
 
 
 def what_is_saved(folder: Path) -> str:
-    if (folder / LAST_EPOCH).exists():
+    if (folder / LAST_EPOCH).exists() or checkpoints(folder):
         return f"finished epochs are saved in {folder}, --is_restore goes on from there"
     return "no epoch was finished"
 

@@ -499,7 +499,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             error.filename = str(path)
         raise
     finally:
-        partial.unlink(missing_ok=True)
+        if partial.exists():  # else a disk that is read-only would complain of it
+            partial.unlink()
 
 
 def save(path: Path, content: bytes) -> None:
