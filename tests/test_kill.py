@@ -129,6 +129,7 @@ def test_a_disk_that_is_full_spares_the_earlier_checkpoints(network, setting, mo
 def test_a_training_that_fails_to_save_says_what_is_saved(tmp_path, monkeypatch, epochs, said):
     kill.write_digits(tmp_path, 60)
     if epochs:
+        (tmp_path / "model_weight").mkdir()
         mnist_parser.save(tmp_path / "model_weight" / mnist_keras.LAST_EPOCH, b"")
 
     def full(*arguments):
