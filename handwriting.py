@@ -6,6 +6,7 @@ Burges, "The MNIST database", http://yann.lecun.com/exdb/mnist. People hand in p
 scans and Paint drawings; a network trained on MNIST reads those once they have gone the same way.
 """
 
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -23,6 +24,7 @@ BOX_SHARE = 20 / 28  # MNIST's digits fit in 20 of the 28 pixels
 # What is wrong with a picture is said below in one line; Pillow's own warnings would be more.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 class NoInkError(ValueError):

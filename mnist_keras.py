@@ -237,14 +237,23 @@ def reason(error: Exception) -> str:
     return "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
-# What Pillow and Keras raise for a file that is no whole picture.
-DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+# What decode and handwriting.to_mnist raise for a file that is no whole picture.
+DECODE_ERRORS = (OSError, ValueError)
 
 
 def decode(path: str, setting: Setting) -> np.ndarray:
-    """The picture as Keras loads and resizes it: uint8 [height, width, 3]."""
+    """The picture as Keras loads and resizes it: uint8 [height, width, 3].
+
+    Raises:
+        OSError, ValueError: it can't be read.
+    """
     size = (setting.img_height, setting.img_width)
-    return np.asarray(keras.utils.load_img(path, target_size=size), np.uint8)
+    try:
+        return np.asarray(keras.utils.load_img(path, target_size=size), np.uint8)
+    except DECODE_ERRORS:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a broken file trips them into
+        raise ValueError(f"cannot be decoded: {error}") from error
 
 
 def is_grey(pixels: np.ndarray) -> bool:
