@@ -407,6 +407,7 @@ def training_batches(
     pictures: Pictures,
     setting: Setting,
     batch: int,
+    steps: int,
     size: tuple[int, int],
     first_epoch: int = 0,
     digits: bool = False,
@@ -417,7 +418,6 @@ def training_batches(
     interrupted goes on with the batches that it would have had.
     """
     count = len(pictures.labels)
-    steps = count // batch
     pixels = pixel_reader(pictures, setting)
     labels = tf.one_hot(pictures.labels, setting.label_nums)
     labels = labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / setting.label_nums
@@ -951,7 +951,7 @@ def fit(
     describe(setting, classes, digits, images)
     if tuned:
         size = model.input_shape[1:3]
-        training = training_batches(pictures, setting, batch_size, size, done, digits)
+        training = training_batches(pictures, setting, batch_size, steps, size, done, digits)
         validation = plain_batches(held_out, setting, size)
     return model.fit(
         training,
