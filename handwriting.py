@@ -52,7 +52,7 @@ def to_mnist(
         ValueError: the picture has more than MAX_PIXELS pixels.
         OSError: the file cannot be read, is no picture, or ends too early.
     """
-    image = _open(picture)
+    image = _shrunk(picture) if isinstance(picture, Image.Image) else open_picture(picture)
     if _is_mnist_like(image, height, width):
         return np.asarray(image.convert("L"))
     pixels = _on_paper(image)
@@ -63,11 +63,13 @@ def to_mnist(
 # ---------------------------------------------------------------- opening
 
 
-def _open(picture: str | os.PathLike | Image.Image) -> Image.Image:
-    """The picture upright, at most WORK_SIDE pixels a side, in mode L, RGB or RGBa."""
-    if isinstance(picture, Image.Image):
-        return _shrunk(picture)
-    with Path(picture).open("rb") as file:
+def open_picture(path: str | os.PathLike) -> Image.Image:
+    """The picture upright, at most WORK_SIDE pixels a side, in mode L, RGB or RGBa.
+
+    Raises:
+        ValueError, OSError: as to_mnist.
+    """
+    with Path(path).open("rb") as file:
         try:
             with Image.open(file) as image:
                 if image.width * image.height <= MAX_PIXELS:
@@ -95,6 +97,8 @@ def _shrunk(image: Image.Image) -> Image.Image:
 
 def _plain_mode(image: Image.Image) -> Image.Image:
     """The picture in mode L, F, RGB or, so that shrinking mixes in no unseen colours, RGBa."""
+    if image.mode == "RGBa":
+        return image.copy()
     if image.mode.startswith(("I", "F")):
         return image.convert("F")
     if image.has_transparency_data:

@@ -43,7 +43,7 @@ import filelock
 import h5py
 import numpy as np
 import psutil
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 import drawn_digits
 import handwriting
@@ -247,13 +247,23 @@ def decode(path: str, setting: Setting) -> np.ndarray:
     Raises:
         OSError, ValueError: it can't be read.
     """
-    size = (setting.img_height, setting.img_width)
+    return resized(load_picture(path), setting)
+
+
+def load_picture(path: str) -> Image.Image:
+    """The picture as Keras loads it, in mode RGB. Raises OSError or ValueError if it can't."""
     try:
-        return np.asarray(keras.utils.load_img(path, target_size=size), np.uint8)
+        return keras.utils.load_img(path)
     except DECODE_ERRORS:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file trips them into
         raise ValueError(f"cannot be decoded: {error}") from error
+
+
+def resized(picture: Image.Image, setting: Setting) -> np.ndarray:
+    """The picture in the network's size, as Keras's load_img resizes: uint8 [height, width, 3]."""
+    size = (setting.img_width, setting.img_height)
+    return np.asarray(picture.resize(size, Image.Resampling.NEAREST))
 
 
 def is_grey(pixels: np.ndarray) -> bool:
@@ -1101,10 +1111,16 @@ def predict(setting: Setting) -> list[Prediction]:
     files = list_pictures(setting.imp_dir)
     model, setting, description, _ = trained_network(setting)
     remind_of_stand_in(description["trained_on"])
-    rows = []
+    rows, drawn = [], []
     batch = inference_batch(setting)
     for start in range(0, len(files), batch):
-        rows += predict_batch(model, files[start : start + batch], setting, description)
+        answered = predict_batch(model, files[start : start + batch], setting, description)
+        rows += answered
+        # The sheets show the least sure; the pictures of others need not stay in memory.
+        drawn = sorted(drawn + answered, key=lambda row: row["confidence"])
+        for row in drawn[report.MOST_DRAWN :]:
+            row["given"] = row["seen"] = None
+        del drawn[report.MOST_DRAWN :]
     for row in rows:
         print(f"{printable(row['file'])}\n预测结果为：{printable(row['label'])}")
         if row["confidence"] < UNSURE:
@@ -1147,16 +1163,18 @@ def list_pictures(folder: str) -> list[str]:
     return [os.path.join(folder, name) for name in names]
 
 
-def see(file: str, setting: Setting, clean: bool) -> np.ndarray | None:
-    """The picture as the network sees it, uint8 [height, width, 3], cleaned up if it is to be.
+def see(file: str, setting: Setting, clean: bool) -> tuple[np.ndarray, np.ndarray] | None:
+    """The picture, small, and as the network sees it, cleaned up if it is to be.
 
-    None, and a line on stderr, if it can't be read.
+    Both uint8 [height, width, 3]. None, and a line on stderr, if it can't be read.
     """
     try:
         if not clean:
-            return decode(file, setting)
-        digit = handwriting.to_mnist(file, setting.img_height, setting.img_width)
-        return np.repeat(digit[..., None], 3, axis=-1)
+            picture = load_picture(file)
+            return small(picture), resized(picture, setting)
+        picture = handwriting.open_picture(file)
+        digit = handwriting.to_mnist(picture, setting.img_height, setting.img_width)
+        return small(picture), np.repeat(digit[..., None], 3, axis=-1)
     except DECODE_ERRORS as error:
         warn(f"{file}: not predicted, {reason(error)}")
         return None
@@ -1165,16 +1183,17 @@ def see(file: str, setting: Setting, clean: bool) -> np.ndarray | None:
 def predict_batch(
     model: keras.Sequential, files: list[str], setting: Setting, description: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """A row for each picture that can be read: what predictions.csv says, and "seen"."""
+    """A row for each picture that can be read: what predictions.csv says, "given" and "seen"."""
     clean = description["handwriting"] if setting.handwriting is None else setting.handwriting
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        seen = list(pool.map(lambda file: see(file, setting, clean), files))
-    pairs = [(file, image) for file, image in zip(files, seen, strict=True) if image is not None]
-    if not pairs:
+        pictures = list(pool.map(lambda file: see(file, setting, clean), files))
+    read = [(file, *both) for file, both in zip(files, pictures, strict=True) if both is not None]
+    if not read:
         return []
-    images = tf.cast(np.stack([image for _, image in pairs]), tf.float32) / 255
+    images = tf.cast(np.stack([seen for _, _, seen in read]), tf.float32) / 255
     rows = []
-    for (file, image), chances in zip(pairs, model.predict_on_batch(as_input(images)), strict=True):
+    answers = model.predict_on_batch(as_input(images))
+    for (file, given, seen), chances in zip(read, answers, strict=True):
         first, second = np.argsort(chances)[:-3:-1]
         rows.append(
             {
@@ -1183,7 +1202,8 @@ def predict_batch(
                 "confidence": float(chances[first]),
                 "second_guess": description["classes"][second],
                 "second_confidence": float(chances[second]),
-                "seen": small(Image.fromarray(image)),
+                "given": given,
+                "seen": small(Image.fromarray(seen)),
             }
         )
     return rows
@@ -1194,10 +1214,10 @@ def write_predictions(setting: Setting, rows: list[dict[str, Any]]) -> None:
     folder = Path(setting.data_dir, "report")
     columns = ("file", "label", "confidence", "second_guess", "second_confidence")
     write_csv(folder / "predictions.csv", [{name: row[name] for name in columns} for row in rows])
-    rows = [report.PredictionRow(*(row[name] for name in columns), row["seen"]) for row in rows]
+    rows = [report.PredictionRow(*row.values()) for row in rows]
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as beside:
         path = Path(beside, "predictions.png")
-        sheets = report.prediction_sheets(rows, thumbnail, path, UNSURE)
+        sheets = report.prediction_sheets(rows, path, UNSURE)
         for sheet in folder.glob("predictions*.png"):  # there may have been more of them
             sheet.unlink(missing_ok=True)  # another predict may do the same
         for sheet in sheets:
@@ -1205,19 +1225,14 @@ def write_predictions(setting: Setting, rows: list[dict[str, Any]]) -> None:
     print(f"all answers: {folder / 'predictions.csv'}, with the pictures: {folder / path.name}")
 
 
-def thumbnail(file: str) -> np.ndarray:
-    """The picture as a viewer shows it, small and on white: uint8 [height, width, 3]."""
-    with Image.open(file) as image:
-        image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
-        image = ImageOps.exif_transpose(image).convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    return small(Image.alpha_composite(white, image).convert("RGB"))
-
-
-def small(image: Image.Image) -> np.ndarray:
-    """The image, no larger than the sheet shows it: uint8 [height, width, 3]."""
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return np.asarray(image)
+def small(picture: Image.Image) -> np.ndarray:
+    """The picture on white, no larger than the sheet shows it: uint8 [height, width, 3]."""
+    picture = picture.copy()
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    if picture.mode == "RGBa":
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    return np.asarray(picture.convert("RGB"))
 
 
 def write_report(

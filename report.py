@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,14 +59,15 @@ OTHER_FONTS = (
 # More names and numbers than these can't be read.
 MOST_NAMED_CLASSES = 25
 MOST_MISTAKES = 40
-SHEET, MOST_SHEETS = 100, 5
+SHEET, MOST_DRAWN = 100, 500
 
 
 class PredictionRow(NamedTuple):
     """A picture on the sheet of predictions.
 
     file: its path. label and second: the two likeliest classes, and how sure the network is of
-    each, 0 to 1. seen: what the network was shown, uint8 [h, w] or [h, w, 3].
+    each, 0 to 1. given and seen: the picture, small, and what the network was shown, uint8 [h, w]
+    or [h, w, 3]; None in rows that prediction_sheets does not draw.
     """
 
     file: str
@@ -74,7 +75,8 @@ class PredictionRow(NamedTuple):
     confidence: float
     second: str
     second_confidence: float
-    seen: np.ndarray
+    given: np.ndarray | None
+    seen: np.ndarray | None
 
 
 @functools.cache
@@ -365,10 +367,7 @@ def _caption(figure: "Figure", truth: str, guess: str, confidence: float, room: 
 
 
 def prediction_sheets(
-    rows: Sequence[PredictionRow],
-    thumbnail: Callable[[str], np.ndarray],
-    path: str | os.PathLike,
-    unsure: float,
+    rows: Sequence[PredictionRow], path: str | os.PathLike, unsure: float
 ) -> list[Path]:
     """Draw pictures as given and as the network saw them, with its answers, 100 on a sheet.
 
@@ -377,7 +376,6 @@ def prediction_sheets(
 
     Args:
         rows: the pictures, in the order in which they are shown.
-        thumbnail: gives the picture in a file, small, uint8 [h, w, 3]; called for what is drawn.
         path: the first sheet's PNG file; the second one's ends in -2.png.
         unsure: answers less confident than this stand out, with the second guess.
 
@@ -387,8 +385,8 @@ def prediction_sheets(
     path, doubtful = Path(path), sum(row.confidence < unsure for row in rows)
     title = f"{_count(len(rows), 'picture')}, {doubtful:,} unsure"
     title += f" (below {_percent(unsure)})" if doubtful else ""
-    if len(rows) > MOST_SHEETS * SHEET:
-        shown = min(max(doubtful, SHEET), MOST_SHEETS * SHEET)
+    if len(rows) > MOST_DRAWN:
+        shown = min(max(doubtful, SHEET), MOST_DRAWN)
         rows = sorted(rows, key=lambda row: row.confidence)[:shown]
         title += f"; here the {shown} least sure"
     paths = []
@@ -396,17 +394,11 @@ def prediction_sheets(
         number = start // SHEET + 1
         paths.append(path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}"))
         part = f" – sheet {number} of {math.ceil(len(rows) / SHEET)}" if len(rows) > SHEET else ""
-        _sheet(rows[start : start + SHEET], thumbnail, paths[-1], title + part, unsure)
+        _sheet(rows[start : start + SHEET], paths[-1], title + part, unsure)
     return paths
 
 
-def _sheet(
-    rows: Sequence[PredictionRow],
-    thumbnail: Callable[[str], np.ndarray],
-    path: Path,
-    title: str,
-    unsure: float,
-) -> None:
+def _sheet(rows: Sequence[PredictionRow], path: Path, title: str, unsure: float) -> None:
     # In pixels: two pictures side by side, three lines of text below, a margin all around.
     side, margin, head = 84, 8, 76
     cell_width, cell_height = 2 * side + 3 * margin, side + 3 * margin + 46
@@ -426,7 +418,7 @@ def _sheet(
             if row.confidence < unsure:
                 canvas[top : top + cell_height, left : left + cell_width] = tint
             left, top = left + margin, top + margin
-            _paste(canvas, thumbnail(row.file), left, top, side)
+            _paste(canvas, row.given, left, top, side)
             _paste(canvas, row.seen, left + side + margin, top, side)
             _write_answer(figure, row, left, top + side + 5, cell_width - 2 * margin, unsure)
         _save_over(canvas, figure, path)

@@ -591,6 +591,37 @@ def test_an_empty_or_missing_folder_is_a_clear_error(trained, tmp_path):
         predict(Setting(data_dir=str(trained), imp_dir=str(tmp_path / "nowhere")))
 
 
+def test_of_many_pictures_only_those_on_the_sheets_stay_in_memory(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist_keras, "INFERENCE_PIXELS", 5 * 28 * 28)
+    monkeypatch.setattr(mnist_keras.report, "SHEET", 2)
+    monkeypatch.setattr(mnist_keras.report, "MOST_DRAWN", 4)
+    for index, image in enumerate(drawn_digits.draw(12, seed=5)[0]):
+        save(tmp_path / "tmp", f"{index}.png", image)
+    with monkeypatch.context() as patch:
+        drawn = []
+        patch.setattr(mnist_keras, "write_predictions", lambda setting, rows: drawn.extend(rows))
+        predict(Setting(data_dir=str(trained), imp_dir=str(tmp_path / "tmp")))
+    least_sure = sorted(row["confidence"] for row in drawn)[:4]
+    assert sorted(r["confidence"] for r in drawn if r["given"] is not None) == least_sure
+    assert all((r["given"] is None) == (r["seen"] is None) for r in drawn)
+    predict(Setting(data_dir=str(trained), imp_dir=str(tmp_path / "tmp")))  # they can be drawn
+
+
+def test_a_picture_as_given_is_upright_on_white_and_small(tmp_path):
+    pixels = np.zeros((90, 200, 4), np.uint8)
+    pixels[20:70, 20:100] = (200, 0, 0, 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    Image.fromarray(pixels).save(tmp_path / "1.png", exif=exif)
+    setting = Setting(data_dir=str(tmp_path))
+    given, seen = mnist_keras.see(str(tmp_path / "1.png"), setting, clean=True)
+    assert given.shape == (84, 38, 3) and seen.shape == (28, 28, 3)
+    np.testing.assert_array_equal(given[[20, -20], 19], [(200, 0, 0), (255, 255, 255)])
+    given, seen = mnist_keras.see(str(tmp_path / "1.png"), setting, clean=False)
+    assert given.shape == (38, 84, 3)
+    np.testing.assert_array_equal(seen, mnist_keras.decode(str(tmp_path / "1.png"), setting))
+
+
 def test_predict_without_weights_says_what_makes_them(tmp_path):
     save(tmp_path / "tmp", "1.png", np.zeros((28, 28), np.uint8))
     with pytest.raises(InputError, match="no weights here; --mode train makes them"):

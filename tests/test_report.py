@@ -84,13 +84,12 @@ def confusion(classes, mistakes=(), images=1000):
     return counts
 
 
-def row(name="a.png", confidence=0.9, label="7", seen=(0, 0, 0), second="1"):
+WHITE = np.full((84, 84, 3), 255, np.uint8)
+
+
+def row(name="a.png", confidence=0.9, label="7", seen=(0, 0, 0), second="1", given=WHITE):
     seen = np.full((28, 28, 3), seen, np.uint8)
-    return PredictionRow(name, label, confidence, second, 1 - confidence, seen)
-
-
-def white(file):
-    return np.full((84, 84, 3), 255, np.uint8)
+    return PredictionRow(name, label, confidence, second, 1 - confidence, given, seen)
 
 
 def test_importing_it_takes_neither_matplotlib_nor_tensorflow():
@@ -292,7 +291,7 @@ def test_the_captions_of_long_and_foreign_names_do_not_overlap(figures, tmp_path
 
 
 def test_a_sheet_shows_the_file_the_answer_and_how_sure_it_is(figures, tmp_path):
-    sheets = report.prediction_sheets([row("in/a.png", 0.97)], white, tmp_path / "p.png", 0.6)
+    sheets = report.prediction_sheets([row("in/a.png", 0.97)], tmp_path / "p.png", 0.6)
     assert sheets == [tmp_path / "p.png"]
     assert {"a.png", "7  97%"} <= set(written(figures[0]))
     assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
@@ -300,12 +299,8 @@ def test_a_sheet_shows_the_file_the_answer_and_how_sure_it_is(figures, tmp_path)
 
 def test_a_sheet_shows_the_picture_as_given_and_as_seen(tmp_path):
     given, seen = (200, 10, 30), (10, 200, 30)
-    report.prediction_sheets(
-        [row(seen=seen)],
-        lambda file: np.full((30, 60, 3), given, np.uint8),
-        tmp_path / "p.png",
-        0.6,
-    )
+    picture = np.full((30, 60, 3), given, np.uint8)
+    report.prediction_sheets([row(seen=seen, given=picture)], tmp_path / "p.png", 0.6)
     sheet = pixels(tmp_path / "p.png")
     assert np.count_nonzero((sheet == given).all(-1)) == 84 * 42
     assert np.count_nonzero((sheet == seen).all(-1)) == 84 * 84
@@ -314,15 +309,15 @@ def test_a_sheet_shows_the_picture_as_given_and_as_seen(tmp_path):
 def test_the_networks_pixels_are_enlarged_without_blur(tmp_path):
     seen = np.zeros((28, 28), np.uint8)
     seen[::2] = 200
-    grey = PredictionRow("a.png", "7", 0.9, "1", 0.1, seen)
-    report.prediction_sheets([grey], white, tmp_path / "p.png", 0.6)
+    grey = PredictionRow("a.png", "7", 0.9, "1", 0.1, WHITE, seen)
+    report.prediction_sheets([grey], tmp_path / "p.png", 0.6)
     drawn = pixels(tmp_path / "p.png")[84 : 84 + 84, 108 : 108 + 84, 0]  # beside the one as given
     np.testing.assert_array_equal(drawn, seen.repeat(3, axis=0).repeat(3, axis=1))
 
 
 def test_unsure_answers_stand_out_and_have_their_second_guess(figures, tmp_path):
     rows = [row("sure.png", 0.61), row("unsure.png", 0.59)]
-    report.prediction_sheets(rows, white, tmp_path / "p.png", 0.6)
+    report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
     assert [text for text in written(figures[0]) if text.startswith("or ")] == ["or 1  41%"]
     assert "2 pictures, 1 unsure (below 60%)" in written(figures[0])
     colours = {text.get_text(): text.get_color() for text in texts(figures[0])}
@@ -332,7 +327,7 @@ def test_unsure_answers_stand_out_and_have_their_second_guess(figures, tmp_path)
 
 def test_no_text_overlaps_another_or_leaves_the_sheet(figures, tmp_path):
     rows = [row(f"{n}.png", 0.55, n, second=n) for n in NAMES]
-    report.prediction_sheets(rows, white, tmp_path / "p.png", 0.6)
+    report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
     assert overlapping(figures[0]) == 0
     extents = boxes(figures[0])
     assert extents.min() >= 0
@@ -343,7 +338,7 @@ def test_no_text_overlaps_another_or_leaves_the_sheet(figures, tmp_path):
 def test_there_are_100_pictures_on_a_sheet_in_the_order_given(count, sheets, monkeypatch, tmp_path):
     shown = record_sheets(monkeypatch)
     rows = [row(f"{number}.png", 0.9 - number / 1000) for number in range(count)]
-    paths = report.prediction_sheets(rows, white, tmp_path / "p.png", 0.6)
+    paths = report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
     names = ["p.png", "p-2.png", "p-3.png", "p-4.png", "p-5.png"]
     assert paths == [tmp_path / name for name in names[:sheets]] == [path for path, *_ in shown]
     assert [part for _, part, _ in shown] == [rows[n : n + 100] for n in range(0, count, 100)]
@@ -355,7 +350,7 @@ def test_of_more_than_500_pictures_the_least_sure_are_shown(unsure, drawn, monke
     confidences = [0.5 - n / 10_000 for n in range(unsure)]
     confidences += [0.9 - n / 10_000 for n in range(1000 - unsure)]
     rows = [row(confidence=confidence) for confidence in confidences]
-    report.prediction_sheets(rows, white, tmp_path / "p.png", 0.6)
+    report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
     assert [r.confidence for _, part, _ in shown for r in part] == sorted(confidences)[:drawn]
     assert all(f"1,000 pictures, {unsure} unsure" in title for *_, title in shown)
     assert all(f"the {drawn} least sure" in title for *_, title in shown)
@@ -365,28 +360,15 @@ def record_sheets(monkeypatch):
     """A list of path, rows and title of each sheet that would be drawn."""
     shown = []
     monkeypatch.setattr(
-        report, "_sheet", lambda rows, _, path, title, unsure: shown.append((path, rows, title))
+        report, "_sheet", lambda rows, path, title, unsure: shown.append((path, rows, title))
     )
     return shown
-
-
-def test_thumbnails_are_made_only_of_what_is_shown(monkeypatch, tmp_path):
-    monkeypatch.setattr(report, "SHEET", 10)
-    asked = []
-
-    def thumbnail(file):
-        asked.append(file)
-        return white(file)
-
-    rows = [row(f"{number}.png", number / 100) for number in range(51)][::-1]
-    report.prediction_sheets(rows, thumbnail, tmp_path / "p.png", 0.05)
-    assert asked == [f"{number}.png" for number in range(10)]
 
 
 def test_a_sheet_of_100_is_drawn_in_less_than_two_seconds(tmp_path):
     rows = [row(f"{number}_photo.png", 0.55) for number in range(100)]
     start = time.process_time()
-    report.prediction_sheets(rows, white, tmp_path / "p.png", 0.6)
+    report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
     assert time.process_time() - start < 2
 
 
@@ -395,7 +377,7 @@ def test_a_sheet_of_100_is_drawn_in_less_than_two_seconds(tmp_path):
 
 def test_names_are_written_as_they_are_but_control_characters_are_escaped(figures, tmp_path):
     rows = [row(label="$5$"), row(label="a\nb"), row(label="雏菊"), row(label="\udcff")]
-    report.prediction_sheets(rows, white, tmp_path / "p.png", 0.6)
+    report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
     answers = [text.replace("\u200e", "") for text in written(figures[0])]
     assert {"$5$  90%", "a\\nb  90%", "雏菊  90%", "\\udcff  90%"} <= set(answers)
     assert not any(text.get_parse_math() for text in texts(figures[0]))
@@ -403,7 +385,7 @@ def test_names_are_written_as_they_are_but_control_characters_are_escaped(figure
 
 def test_a_long_name_is_shortened_in_the_middle(figures, tmp_path):
     long = "holiday" + "x" * 200 + "0815.png"
-    report.prediction_sheets([row(long)], white, tmp_path / "p.png", 0.6)
+    report.prediction_sheets([row(long)], tmp_path / "p.png", 0.6)
     (short,) = (text.strip("\u200e") for text in written(figures[0]) if "…" in text)
     assert short.startswith("holiday")
     assert short.endswith("0815.png")
@@ -420,7 +402,7 @@ def test_a_script_without_a_font_brings_no_warning(no_other_fonts, caplog, tmp_p
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rows = [row(name, 0.5, name, second=name) for name in NAMES]
-        report.prediction_sheets(rows, white, tmp_path / "p.png", 0.6)
+        report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
         count = len(NAMES)
         report.confusion_matrix(confusion(count), NAMES, tmp_path / "matrix.png")
         draw_mistakes(1, tmp_path / "mistakes.png", *NAMES[2:4])
