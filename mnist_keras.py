@@ -284,14 +284,14 @@ def visible(setting: Setting) -> Setting:
     return setting.replace(img_height=height, img_width=width)
 
 
-# Drawn digits among the training pictures, one to 32 of them: they have what MNIST's writers
-# hardly ever wrote but others do, flagged and footed 1s, crossed 7s, angular 6s and 9s.
-DRAWN_SHARE = 1 / 32
-
-
 def known_grey(pictures: Pictures) -> bool:
     """Whether the pictures are in memory, and there in one channel."""
     return pictures.pixels is not None and pictures.pixels.shape[-1] == 1
+
+
+# Drawn digits among the training pictures, one to 32 of them: they have what MNIST's writers
+# hardly ever wrote but others do, flagged and footed 1s, crossed 7s, angular 6s and 9s.
+DRAWN_SHARE = 1 / 32
 
 
 def drawable(pictures: Pictures) -> bool:
@@ -592,8 +592,10 @@ def load_weights(model: keras.Sequential, path: str | os.PathLike) -> int:
             warnings.filterwarnings("error", "Skipping variable loading for optimizer")
             model.load_weights(path)
     except Exception as error:  # h5py and Keras raise of every kind for a damaged file
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"{path}: damaged, or not this network's weights ({reason})") from error
+        first_line = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"{path}: damaged, or not this network's weights ({first_line})"
+        ) from error
     return epoch
 
 
