@@ -30,7 +30,7 @@ import mnist_keras
 import mnist_parser
 from setting import Setting
 
-EPOCHS = 5  # enough for the weights to be averaged
+EPOCHS = 4
 # What a command does, after the seconds of TensorFlow's import, which no one needs killed.
 CHILD = """
 import sys, setting
