@@ -712,7 +712,7 @@ class Average(keras.callbacks.Callback):
             average.assign(values)
 
     def on_train_begin(self, logs=None):
-        if self.count.numpy():
+        if self.count.numpy():  # the state was saved when they had changed places
             self.swap()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -1266,7 +1266,7 @@ def write_predictions(setting: Setting, rows: list[dict[str, Any]]) -> None:
     folder = Path(setting.data_dir, "report")
     columns = ("file", "label", "confidence", "second_guess", "second_confidence")
     write_csv(folder / "predictions.csv", [{name: row[name] for name in columns} for row in rows])
-    rows = [report.PredictionRow(*row.values()) for row in rows]
+    rows = [report.PredictionRow(**row) for row in rows]
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as beside:
         path = Path(beside, "predictions.png")
         sheets = report.prediction_sheets(rows, path, UNSURE)

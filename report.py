@@ -65,15 +65,15 @@ SHEET, MOST_DRAWN = 100, 500
 class PredictionRow(NamedTuple):
     """A picture on the sheet of predictions.
 
-    file: its path. label and second: the two likeliest classes, and how sure the network is of
-    each, 0 to 1. given and seen: the picture, small, and what the network was shown, uint8 [h, w]
-    or [h, w, 3]; None in rows that prediction_sheets does not draw.
+    file: its path. label and second_guess: the two likeliest classes, and how sure the network is
+    of each, 0 to 1. given and seen: the picture, small, and what the network was shown, uint8
+    [h, w] or [h, w, 3]; None in rows that prediction_sheets does not draw.
     """
 
     file: str
     label: str
     confidence: float
-    second: str
+    second_guess: str
     second_confidence: float
     given: np.ndarray | None
     seen: np.ndarray | None
@@ -435,5 +435,5 @@ def _write_answer(
     _write(figure, left, top + 15, label + sure, size=9, weight="bold", color=colour)
     if is_unsure:
         sure = f"  {_percent(row.second_confidence)}"
-        second = _fitted(figure, f"or {row.second}", room - _width(figure, sure, 8), 8)
+        second = _fitted(figure, f"or {row.second_guess}", room - _width(figure, sure, 8), 8)
         _write(figure, left, top + 33, second + sure, size=8, color=colour)
