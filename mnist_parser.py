@@ -5,30 +5,25 @@
 image's position in its file as the index. `mnist_data/source.json` says what they were made from.
 """
 
-import contextlib
 import gzip
 import hashlib
-import http.client
 import json
 import os
-import queue
 import shutil
 import struct
-import sys
-import threading
-import time
-import urllib.error
-import urllib.request
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import filelock
 import numpy as np
 
-import drawn_digits
-from setting import ArgumentParser, InputError, Setting, one_line_errors, printable, warn
+from classifier.console import ArgumentParser, InputError, one_line_errors, printable, warn
+from classifier.download import MirrorError, NoMirrorError, fetch, progress
+from classifier.files import save
+from digits import drawn
+from setting import Setting
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -42,13 +37,6 @@ SHA256 = {
     "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
 PREFIXES = {"train": "train", "test": "t10k"}
-
-# The largest of the four is 9.9 MB; a mirror that sends more is not sending MNIST.
-MOST_BYTES = 16_000_000
-# A mirror may keep us waiting this many seconds; three of them hang for less than 10 in all.
-PATIENCE = 3.0
-# Slower than this is as good as hanging: at 10 kB a second MNIST takes 20 minutes.
-LEAST_BYTES_PER_SECOND = 10_000
 # Deflate packs 1,032 bytes into one at best (zlib's technical notes).
 MOST_DEFLATE_RATIO = 1032
 
@@ -60,14 +48,6 @@ MNIST_CONTENT = "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59
 DRAWN = "drawn digits, not MNIST"
 # source.json while the new pictures are written, but not yet in their places.
 READY = ".source.json.new"
-
-
-class NoMirrorError(InputError):
-    """No mirror has given MNIST."""
-
-
-class MirrorError(Exception):
-    """This mirror has not given the file; the message says why."""
 
 
 def decode_idx3_ubyte(path: str | os.PathLike) -> np.ndarray:
@@ -187,21 +167,6 @@ def write_pngs(images: np.ndarray, labels: np.ndarray, folder: Path, doing: str)
             file.write(png)
 
 
-def progress(items: Iterable, total: int, doing: str, size: Callable = lambda item: 1) -> Iterator:
-    """Pass the items on, showing how far they are: a bar on a terminal, four lines in a log."""
-    terminal = sys.stdout.isatty()
-    steps = 100 if terminal else 4
-    done = shown = 0
-    for item in items:
-        yield item
-        done += size(item)
-        if done * steps // total > shown:
-            shown = done * steps // total
-            bar = f"[{'=' * (30 * done // total):30s}] " if terminal else ""
-            end = "\r" if terminal and done < total else "\n"
-            print(f"{doing}: {bar}{done}/{total}", end=end, flush=True)
-
-
 def mirrors() -> tuple[str, ...]:
     """Where the four .gz are served: MIRRORS, or what MNIST_MIRROR names, separated by spaces."""
     return tuple(os.environ.get("MNIST_MIRROR", "").split()) or MIRRORS
@@ -239,73 +204,6 @@ def download(folder: Path) -> None:
     )
 
 
-def fetch(url: str, sha256: str) -> bytes:
-    """Download one file.
-
-    Raises:
-        MirrorError: no connection, no answer in time, or the answer is not the file of that hash.
-    """
-    arrivals = blocks(url)
-    size = next(arrivals)
-    content = bytearray()
-    for block in progress(arrivals, size, url, len):
-        content += block
-        if len(content) > MOST_BYTES:
-            raise MirrorError(f"{url} does not end after {MOST_BYTES} bytes")
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise MirrorError(f"{url} is not MNIST's file: wrong SHA-256, {len(content)} bytes")
-    return content
-
-
-def blocks(url: str) -> Iterator:
-    """The size that the answer to a request promises, then its bytes as they come.
-
-    Raises:
-        MirrorError: no connection, or what comes is too slow to wait for.
-    """
-    # Received in a thread, since a name look-up or a handshake that hangs knows of no time-out.
-    arrivals = queue.Queue(maxsize=16)
-    threading.Thread(target=receive, args=(url, arrivals), daemon=True).start()
-    received = 0
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            arrival = arrivals.get(timeout=max(0, deadline - time.monotonic()))
-        except queue.Empty:
-            raise MirrorError(f"no answer, or a stalled one, after {received} bytes") from None
-        if isinstance(arrival, Exception):
-            code, reason = getattr(arrival, "code", ""), getattr(arrival, "reason", arrival)
-            raise MirrorError(f"{code} {reason}".strip())
-        if arrival == b"":
-            return
-        yield arrival
-        if isinstance(arrival, bytes):
-            received += len(arrival)
-            earned = deadline + len(arrival) / LEAST_BYTES_PER_SECOND
-            deadline = min(earned, time.monotonic() + PATIENCE)
-
-
-def receive(url: str, arrivals: queue.Queue) -> None:
-    """Put what `blocks` yields into the queue, then b"" or the error that ended it."""
-    with contextlib.suppress(queue.Full):  # nobody waits for it any more
-        try:
-            opener = urllib.request.build_opener(RedirectToHttps)
-            with opener.open(url, timeout=2 * PATIENCE) as response:  # blocks() gives up earlier
-                arrivals.put(int(response.headers.get("Content-Length") or MOST_BYTES))
-                while block := response.read1(1 << 16):
-                    arrivals.put(block, timeout=PATIENCE)
-            arrivals.put(b"", timeout=PATIENCE)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            arrivals.put(error, timeout=PATIENCE)
-
-
-class RedirectToHttps(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, request, response, code, message, headers, url):
-        if not url.startswith("https://"):
-            raise urllib.error.HTTPError(url, code, "redirected away from https", headers, response)
-        return super().redirect_request(request, response, code, message, headers, url)
-
-
 def has_idx(folder: Path) -> bool:
     return all(find_idx(folder, name) for name in SHA256)
 
@@ -315,7 +213,7 @@ def write_drawn(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     print(f"drawing 70000 digits into {folder}")
     for part, count, seed in (("train", 60_000, 0), ("test", 10_000, 1)):
-        images, labels = drawn_digits.draw(count, seed)
+        images, labels = drawn.draw(count, seed)
         for kind, magic, array in (("images-idx3", 0x803, images), ("labels-idx1", 0x801, labels)):
             header = struct.pack(f">{1 + array.ndim}I", magic, *array.shape)
             save(folder / f"{PREFIXES[part]}-{kind}-ubyte", header + array.tobytes())
@@ -479,33 +377,6 @@ def put_in_place(data_dir: Path) -> None:
     (data_dir / READY).replace(data_dir / "source.json")
     for part in parts:
         shutil.rmtree(beside(part, "old"), ignore_errors=True)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Where to write a file so that it stands at path whole or not at all.
-
-    Yields:
-        A path beside it with the same ending; what is there in the end is renamed to path.
-    """
-    # Two programs may write the same report at once.
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        # A failed write, as on a full disk, names no file, and the user knows of no partial one.
-        if error.errno and error.filename in (None, str(partial)):
-            error.filename = str(path)
-        raise
-    finally:
-        if partial.exists():  # else a disk that is read-only would complain of it
-            partial.unlink()
-
-
-def save(path: Path, content: bytes) -> None:
-    with whole_file(path) as partial:
-        partial.write_bytes(content)
 
 
 def main() -> None:

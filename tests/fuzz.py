@@ -30,12 +30,14 @@ import numpy as np
 import psutil
 from PIL import Image
 
-import drawn_digits
-import handwriting
 import mnist_keras
 import mnist_parser
+from classifier import files, pictures, run_folder, weights
+from classifier.console import InputError, printable, warn
+from digits import handwriting
+from digits.drawn import draw
 from mnist_keras import keras
-from setting import InputError, Setting, printable, warn
+from setting import Setting
 
 MOST_SECONDS = 10
 MOST_MEMORY = 1_000_000_000
@@ -239,7 +241,7 @@ HOSTILE_ITEMS = (
 
 
 def idx_kind() -> Kind:
-    images, labels = drawn_digits.draw(20, seed=0)
+    images, labels = draw(20, seed=0)
     header = np.array([0x803, *images.shape], ">u4").tobytes()
     samples = {
         "images": header + images.tobytes(),
@@ -256,15 +258,15 @@ def gzip_kind() -> Kind:
 
 
 def picture_kind(ending: str, *damages: Callable) -> Kind:
-    digit = Image.fromarray(np.kron(drawn_digits.draw(1, seed=0)[0][0], np.ones((3, 3), np.uint8)))
+    digit = Image.fromarray(np.kron(draw(1, seed=0)[0][0], np.ones((3, 3), np.uint8)))
     samples = {}
     for mode in ("1", "L", "P", "RGB", "RGBA", "I;16"):
         with contextlib.suppress(OSError), io.BytesIO() as memory:  # not every format has all modes
             digit.convert(mode).save(memory, Image.registered_extensions()[ending])
             samples[f"{len(samples)}{ending}"] = memory.getvalue()
     setting = Setting()
-    readers = (handwriting.to_mnist, lambda path: mnist_keras.decode(str(path), setting))
-    return Kind(samples, (damaged, *damages), readers, mnist_keras.DECODE_ERRORS)
+    readers = (handwriting.to_mnist, lambda path: pictures.decode(str(path), setting))
+    return Kind(samples, (damaged, *damages), readers, pictures.DECODE_ERRORS)
 
 
 def small_network() -> keras.Sequential:
@@ -286,14 +288,14 @@ def small_network() -> keras.Sequential:
 def weights_kind(backup: bool = False) -> Kind:
     model = small_network()
     if not backup:
-        model = mnist_keras.without_optimizer(model)
+        model = weights.without_optimizer(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.weights.h5")
-        mnist_keras.save_weights(model, path, 3)
+        weights.save_weights(model, path, 3)
         samples = {path.name: path.read_bytes()}
         model.save_weights(path)  # by Keras alone: there is no checksum to be wrong
         samples["b.weights.h5"] = path.read_bytes()
-    read = functools.partial(mnist_keras.load_weights, model)
+    read = functools.partial(weights.load_weights, model)
     return Kind(samples, (damaged, hdf5_with_a_hostile_item), (read,))
 
 
@@ -305,7 +307,7 @@ def description_kind() -> Kind:
 
     def read(path: Path) -> None:
         # What predict does with it.
-        description = mnist_keras.read_description(path)
+        description = run_folder.read_description(path)
         mnist_keras.remind_of_stand_in(description["trained_on"])
         if description["handwriting"]:
             keras.layers.Dense(len(description["classes"])).build((None, 256))
@@ -328,16 +330,16 @@ def history_kind() -> Kind:
         for epoch in (1, 2, 3)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        mnist_keras.write_csv(Path(folder, "history.csv"), rows)
+        files.write_csv(Path(folder, "history.csv"), rows)
         content = Path(folder, "history.csv").read_bytes()
 
     def read(path: Path) -> None:
         # What training does with it: one more epoch comes after those that were read.
         setting = Setting(data_dir=str(path.parents[1]))
-        found = mnist_keras.read_history(setting, 3)
-        assert mnist_keras.Checkpoint(setting, found).best <= 1
+        found = run_folder.read_history(setting, 3)
+        assert run_folder.Checkpoint(setting, found).best <= 1
         with tempfile.TemporaryDirectory() as folder:
-            mnist_keras.write_csv(Path(folder, "history.csv"), [*found, rows[0]])
+            files.write_csv(Path(folder, "history.csv"), [*found, rows[0]])
 
     return Kind({"report/history.csv": content}, (damaged, csv_with_a_hostile_cell), (read,))
 

@@ -25,18 +25,20 @@ import h5py
 import numpy as np
 from PIL import Image
 
-import drawn_digits
 import mnist_keras
 import mnist_parser
+from classifier import files, run_folder, weights
+from digits.drawn import draw
 from setting import Setting
 
 EPOCHS = 4
 # What a command does, after the seconds of TensorFlow's import, which no one needs killed.
 CHILD = """
 import sys, setting
-setting.act_as_command()
+from classifier import console, run_folder
+console.act_as_command()
 import mnist_keras, mnist_parser
-class Checkpoint(mnist_keras.Checkpoint):
+class Checkpoint(run_folder.Checkpoint):
     def on_epoch_begin(self, epoch, logs=None):
         print("finished", epoch, flush=True)
         super().on_epoch_begin(epoch, logs)
@@ -63,20 +65,20 @@ def settings_of(data_dir: Path) -> dict:
 
 def write_digits(folder: Path, count: int) -> None:
     """Drawn digits as folders of pictures, and as the IDX files that parse makes some from."""
-    images, labels = drawn_digits.draw(count, seed=1)
+    images, labels = draw(count, seed=1)
     mnist_parser.write_pngs(images, labels, folder / "train", "drawing")
     for prefix in mnist_parser.PREFIXES.values():
         for kind, magic, array in (("images-idx3", 0x803, images), ("labels-idx1", 0x801, labels)):
             header = np.array([magic, *array.shape], ">u4").tobytes()
             content = header + array.astype(np.uint8).tobytes()
-            mnist_parser.save(folder / f"{prefix}-{kind}-ubyte", content)
+            files.save(folder / f"{prefix}-{kind}-ubyte", content)
 
 
 def outcome(data_dir: Path) -> tuple[list[str], str]:
     """The validation accuracies of the run and the hash of its last weights."""
     with open(data_dir / "report" / "history.csv", encoding="utf-8") as file:
         curve = [f"{float(row['val_acc']):.5f}" for row in csv.DictReader(file)]
-    with h5py.File(data_dir / "model_weight" / mnist_keras.LAST_EPOCH) as file:
+    with h5py.File(data_dir / "model_weight" / run_folder.LAST_EPOCH) as file:
         return curve, file.attrs["sha256"]
 
 
@@ -103,9 +105,9 @@ def broken_files(data_dir: Path) -> list[str]:
         try:
             if path.name.endswith(".weights.h5"):
                 with h5py.File(path) as file:
-                    assert file.attrs["sha256"] == mnist_keras.weights_digest(file)
+                    assert file.attrs["sha256"] == weights.weights_digest(file)
             elif path.name == "model.json":
-                mnist_keras.read_description(path)
+                run_folder.read_description(path)
             elif path.suffix == ".csv":
                 assert path.read_bytes().endswith(b"\r\n")
             elif path.suffix == ".png":
@@ -121,12 +123,12 @@ def look_at(data_dir: Path, said: str, reference: tuple[list[str], str]) -> list
     wrong = broken_files(data_dir)
     setting = Setting(**settings_of(data_dir))
     folder = Path(setting.checkpoint_path)
-    best = mnist_keras.checkpoints(folder)
+    best = run_folder.checkpoints(folder)
     if best and mnist_keras.trained_network(setting)[3] != best[0]:
         wrong.append("the best checkpoint can't be used")
     finished = [int(line.split()[1]) for line in said.splitlines() if line.startswith("finished")]
     if finished and finished[-1] > 0:
-        with h5py.File(folder / mnist_keras.LAST_EPOCH) as file:
+        with h5py.File(folder / run_folder.LAST_EPOCH) as file:
             if file.attrs["epoch"] < finished[-1]:
                 wrong.append(f"epoch {finished[-1]} was finished, and is lost")
     mnist_keras.train(Setting(**settings_of(data_dir), is_restore=True))

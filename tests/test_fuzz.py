@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import mnist_keras
-from setting import InputError, Setting
+from classifier import files, run_folder
+from classifier.console import InputError
+from classifier.weights import load_weights, save_weights, without_optimizer
+from setting import Setting
 
 
 @pytest.mark.parametrize("name", fuzz.KINDS)
@@ -35,7 +38,7 @@ def test_the_same_seed_makes_the_same_case(tmp_path):
 @pytest.fixture
 def weights(tmp_path):
     """A network, and a file of its weights without a checksum."""
-    model = mnist_keras.without_optimizer(fuzz.small_network())
+    model = without_optimizer(fuzz.small_network())
     path = tmp_path / "a.weights.h5"
     model.save_weights(path)
     return model, path
@@ -96,7 +99,7 @@ def test_weights_that_lead_out_of_their_file_are_refused(weights, put, tmp_path,
     with pytest.raises(
         InputError, match=r"a.weights.h5: .*(lies in another file|could not be loaded)"
     ):
-        mnist_keras.load_weights(model, path)
+        load_weights(model, path)
 
 
 def array_of_a_terabyte(folder, shape):
@@ -121,7 +124,7 @@ def test_weights_that_promise_more_than_their_file_holds_are_refused(weights, pu
     model, path = weights
     replace_an_array(path, put)
     with fuzz.limits(), pytest.raises(InputError, match="its arrays promise"):
-        mnist_keras.load_weights(model, path)
+        load_weights(model, path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -131,7 +134,7 @@ def test_weights_that_are_not_finite_are_refused(weights, value):
         path, lambda folder, shape: folder.create_dataset("0", data=np.full(shape, value))
     )
     with pytest.raises(InputError, match="is not finite"):
-        mnist_keras.load_weights(model, path)
+        load_weights(model, path)
 
 
 @pytest.mark.parametrize("epoch", [-1, 2**62])
@@ -140,16 +143,16 @@ def test_weights_of_an_epoch_that_never_was_are_refused(weights, epoch):
     with h5py.File(path, "r+") as file:
         file.attrs["epoch"] = epoch
     with pytest.raises(InputError, match="no run has"):
-        mnist_keras.load_weights(model, path)
+        load_weights(model, path)
 
 
 def test_a_backup_of_another_optimizer_is_refused(tmp_path):
     model, other = fuzz.small_network(), fuzz.small_network()
     other.compile("rmsprop", loss="categorical_crossentropy")
     other.optimizer.build(other.trainable_variables)
-    mnist_keras.save_weights(other, tmp_path / mnist_keras.LAST_EPOCH, 3)
+    save_weights(other, tmp_path / run_folder.LAST_EPOCH, 3)
     with pytest.raises(InputError, match="optimizer"):
-        mnist_keras.load_weights(model, tmp_path / mnist_keras.LAST_EPOCH)
+        load_weights(model, tmp_path / run_folder.LAST_EPOCH)
 
 
 # What a run writes and reads again
@@ -166,21 +169,21 @@ def described(folder, **changes):
 def test_a_class_that_is_no_folder_s_name_is_refused(tmp_path, name):
     path = described(tmp_path, classes=["cat", name])
     with pytest.raises(InputError, match="model.json: .*not the name of a folder"):
-        mnist_keras.read_description(path)
+        run_folder.read_description(path)
 
 
 def test_a_description_without_its_source_is_refused(tmp_path):
     path = described(tmp_path, trained_on=None)
     with pytest.raises(InputError, match="trained on"):
-        mnist_keras.read_description(path)
+        run_folder.read_description(path)
 
 
 def test_names_that_are_no_text_survive_in_json_and_csv(tmp_path):
     name = os.fsdecode(b"\xff\n\x1b[2J")
     mnist_keras.describe(Setting(checkpoint_path=str(tmp_path)), ["cat", name], False, 10)
-    description = mnist_keras.read_description(tmp_path / "model.json")
+    description = run_folder.read_description(tmp_path / "model.json")
     assert description["classes"] == ["cat", name]
-    mnist_keras.write_csv(tmp_path / "predictions.csv", [{"file": name, "label": "cat"}])
+    files.write_csv(tmp_path / "predictions.csv", [{"file": name, "label": "cat"}])
     with open(tmp_path / "predictions.csv", newline="", encoding="utf-8") as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["cat"]
 
@@ -201,5 +204,5 @@ HEADER = "epoch,loss,acc,val_loss,val_acc,seconds\n"
 def test_a_damaged_history_is_named_and_starts_anew(tmp_path, content, capsys):
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "history.csv").write_text(content)
-    assert mnist_keras.read_history(Setting(data_dir=str(tmp_path)), 5) == []
+    assert run_folder.read_history(Setting(data_dir=str(tmp_path)), 5) == []
     assert re.fullmatch(r".*history.csv: damaged .*\n", capsys.readouterr().err)

@@ -13,8 +13,8 @@ from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from drawn_digits import draw
-from handwriting import MAX_PIXELS, NoInkError, to_mnist
+from digits.drawn import draw
+from digits.handwriting import MAX_PIXELS, NoInkError, to_mnist
 
 # a 2 with a flourish: neither symmetric nor centred, so that no flip or turn goes unnoticed
 TWO = [(0.15, 0.25), (0.4, 0.05), (0.7, 0.2), (0.6, 0.45), (0.15, 0.95), (0.95, 0.85)]

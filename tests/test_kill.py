@@ -10,8 +10,9 @@ import kill
 import pytest
 
 import mnist_keras
-import mnist_parser
-from setting import InputError, Setting
+from classifier import files, recipe, run_folder, weights
+from classifier.console import InputError
+from setting import Setting
 
 EPOCH = {"loss": 0.5, "acc": 0.8, "val_loss": 0.4}
 
@@ -33,7 +34,7 @@ def setting(tmp_path):
 
 def finish_epochs(network, setting, first, last):
     """What a training does with files from one epoch to another."""
-    callback = mnist_keras.Checkpoint(setting, mnist_keras.read_history(setting, first - 1))
+    callback = run_folder.Checkpoint(setting, run_folder.read_history(setting, first - 1))
     callback.set_model(network)
     for epoch in range(first, last + 1):
         callback.on_epoch_begin(epoch - 1)
@@ -56,7 +57,7 @@ def killed_after(operations: int):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("replace", "unlink", "write_bytes", "mkdir"):
             patch.setattr(Path, name, until_killed(getattr(Path, name)))
-        patch.setattr(mnist_keras.shutil, "move", until_killed(mnist_keras.shutil.move))
+        patch.setattr(run_folder.shutil, "move", until_killed(run_folder.shutil.move))
         with contextlib.suppress(KilledError):
             yield
 
@@ -72,13 +73,13 @@ def test_killed_between_any_two_steps_of_saving_at_most_that_epoch_is_lost(
         with killed_after(operations):
             finish_epochs(network, setting, 3, 3)
         assert kill.broken_files(Path(setting.data_dir)) == []
-        best = mnist_keras.checkpoints(folder)
-        assert mnist_keras.load_weights(mnist_keras.without_optimizer(network), best[0]) in (2, 3)
-        done = mnist_keras.load_weights(network, folder / mnist_keras.LAST_EPOCH)
+        best = run_folder.checkpoints(folder)
+        assert weights.load_weights(weights.without_optimizer(network), best[0]) in (2, 3)
+        done = weights.load_weights(network, folder / run_folder.LAST_EPOCH)
         assert done in (2, 3)
-        assert [row["epoch"] for row in mnist_keras.read_history(setting, done)][-1] == done
+        assert [row["epoch"] for row in run_folder.read_history(setting, done)][-1] == done
         finish_epochs(network, setting, done + 1, 4)
-        assert [row["epoch"] for row in mnist_keras.read_history(setting, 9)] == [1, 2, 3, 4]
+        assert [row["epoch"] for row in run_folder.read_history(setting, 9)] == [1, 2, 3, 4]
         if operations > 20:
             break
     assert done == 3
@@ -95,15 +96,15 @@ def test_killed_during_the_move_of_an_earlier_run_every_file_is_in_one_of_two_pl
         mnist_keras.describe(setting, ["cat", "dog"], False, 10)
         names = {path.name for path in Path(setting.data_dir).rglob("*.*")}
         with killed_after(operations):
-            mnist_keras.move_earlier_run(setting)
+            run_folder.move_earlier_run(setting)
         assert {p.name for p in Path(setting.data_dir).rglob("*.*")} >= names
         assert kill.broken_files(Path(setting.data_dir)) == []
         # What is left in place can be used.
-        assert not mnist_keras.checkpoints(folder) or (folder / "model.json").exists()
+        assert not run_folder.checkpoints(folder) or (folder / "model.json").exists()
 
 
 def test_a_run_goes_on_with_the_dropout_it_would_have_had(network):
-    mnist_keras.set_steps(network, 42, parts=2)
+    recipe.set_steps(network, 42, parts=2)
     dropout = next(layer for layer in network.layers if "dropout" in layer.name)
     assert int(network.optimizer.iterations) == 42
     assert int(dropout.seed_generator.state[1]) == 84
@@ -130,7 +131,7 @@ def test_a_training_that_fails_to_save_says_what_is_saved(tmp_path, monkeypatch,
     kill.write_digits(tmp_path, 60)
     if epochs:
         (tmp_path / "model_weight").mkdir()
-        mnist_parser.save(tmp_path / "model_weight" / mnist_keras.LAST_EPOCH, b"")
+        files.save(tmp_path / "model_weight" / run_folder.LAST_EPOCH, b"")
 
     def full(*arguments):
         raise OSError(28, "No space left on device", "/disk/a.weights.h5")
@@ -141,9 +142,9 @@ def test_a_training_that_fails_to_save_says_what_is_saved(tmp_path, monkeypatch,
 
 
 def test_two_programs_that_write_one_report_do_not_share_a_half_file(tmp_path, monkeypatch):
-    with mnist_parser.whole_file(tmp_path / "predictions.csv") as one:
+    with files.whole_file(tmp_path / "predictions.csv") as one:
         monkeypatch.setattr(os, "getpid", lambda: 1)
-        with mnist_parser.whole_file(tmp_path / "predictions.csv") as other:
+        with files.whole_file(tmp_path / "predictions.csv") as other:
             assert one != other
             other.write_text("other")
         one.write_text("one")

@@ -17,16 +17,20 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
-import drawn_digits
 import mnist_keras
+from classifier import batches, recipe, report, run_folder, weights
+from classifier.batches import augment, plain_batches, training_batches, vary_stroke
+from classifier.console import InputError
+from classifier.pictures import decode, load_pictures
+from digits.drawn import draw
 from mnist_keras import build_model, evaluate, predict, train
-from setting import InputError, Setting
+from setting import Setting
 
 SCRIPT = Path(mnist_keras.__file__)
 
 
 def write_digits(folder: Path, count: int, seed: int) -> None:
-    images, labels = drawn_digits.draw(count, seed)
+    images, labels = draw(count, seed)
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         save(folder / str(label), f"{index}.png", image)
 
@@ -152,18 +156,18 @@ def test_the_pixels_are_those_that_the_article_s_generator_loads(tmp_path):
         setting.train_dir, target_size=(24, 28), shuffle=False, batch_size=8
     )
     images, labels = next(iterator)
-    pictures = mnist_keras.load_pictures(iterator, setting)
+    pictures = load_pictures(iterator, setting)
     assert len(images) == 8
     np.testing.assert_array_equal(pictures.pixels, images)
     np.testing.assert_array_equal(pictures.labels, labels.argmax(axis=1))
-    batch, _ = next(iter(mnist_keras.plain_batches(pictures, setting, (24, 28))))
+    batch, _ = next(iter(plain_batches(pictures, setting, (24, 28))))
     np.testing.assert_allclose(batch, images / 255, rtol=1e-6)
 
 
 def test_grey_pictures_take_a_third_of_the_memory_and_stay_exact(digits):
     setting = Setting(data_dir=str(digits))
     iterator = mnist_keras.data_generator(setting)[1]
-    pictures = mnist_keras.load_pictures(iterator, setting)
+    pictures = load_pictures(iterator, setting)
     assert pictures.pixels.shape == (300, 28, 28, 1)
     with Image.open(pictures.paths[7]) as image:
         np.testing.assert_array_equal(pictures.pixels[7, ..., 0], np.asarray(image))
@@ -173,13 +177,13 @@ def test_pictures_beyond_the_memory_limit_are_read_from_disk_and_give_the_same_b
     digits, capsys
 ):
     setting = Setting(data_dir=str(digits), epochs=1)
-    cached = mnist_keras.load_pictures(mnist_keras.data_generator(setting)[0], setting)
+    cached = load_pictures(mnist_keras.data_generator(setting)[0], setting)
     setting.cache_limit = 1
-    streamed = mnist_keras.load_pictures(mnist_keras.data_generator(setting)[0], setting)
+    streamed = load_pictures(mnist_keras.data_generator(setting)[0], setting)
     assert streamed.pixels is None and "read from disk in every epoch" in capsys.readouterr().out
     for one, other in zip(
-        mnist_keras.training_batches(cached, setting, 128, 9, (26, 26)),
-        mnist_keras.training_batches(streamed, setting, 128, 9, (26, 26)),
+        training_batches(cached, setting, 128, 9, (26, 26)),
+        training_batches(streamed, setting, 128, 9, (26, 26)),
         strict=True,
     ):
         np.testing.assert_allclose(one[0], other[0], atol=1e-6)
@@ -194,7 +198,7 @@ def test_a_broken_picture_among_the_training_files_is_named_and_left_out(tmp_pat
     cut.write_bytes(next((tmp_path / "train" / "4").glob("*.png")).read_bytes()[:90])
     setting = Setting(data_dir=str(tmp_path))
     iterator = ImageDataGenerator().flow_from_directory(setting.train_dir)
-    pictures = mnist_keras.load_pictures(iterator, setting)
+    pictures = load_pictures(iterator, setting)
     assert len(pictures.paths) == len(pictures.labels) == len(pictures.pixels) == 100
     assert str(broken) not in pictures.paths and str(cut) not in pictures.paths
     errors = capsys.readouterr().err
@@ -203,10 +207,10 @@ def test_a_broken_picture_among_the_training_files_is_named_and_left_out(tmp_pat
 
 def test_every_epoch_shows_every_picture_once_in_another_order(digits):
     setting = Setting(data_dir=str(digits), epochs=2)
-    pictures = mnist_keras.load_pictures(mnist_keras.data_generator(setting)[1], setting)
+    pictures = load_pictures(mnist_keras.data_generator(setting)[1], setting)
     pictures = pictures._replace(labels=np.arange(300, dtype=np.int32))
     setting.label_nums = 300
-    batches = mnist_keras.training_batches(pictures, setting, 100, 3, (26, 26))
+    batches = training_batches(pictures, setting, 100, 3, (26, 26))
     order = [int(label) for _, labels in batches for label in np.argmax(labels, axis=1)]
     assert sorted(order[:300]) == sorted(order[300:]) == list(range(300))
     assert order[:300] != order[300:] != list(range(300))
@@ -215,11 +219,11 @@ def test_every_epoch_shows_every_picture_once_in_another_order(digits):
 def test_augmented_digits_are_bent_but_never_mirrored():
     ramp = tf.tile(tf.linspace(0.0, 1.0, 28)[None, None, :, None], [50, 28, 1, 1])
     size, seed = (28, 28), tf.constant([0, 1], tf.int64)
-    plain = mnist_keras.augment(ramp, seed, size, flip=False)
+    plain = augment(ramp, seed, size, flip=False)
     assert not np.allclose(plain, ramp, atol=0.05)
     rising = np.sign(np.mean(plain[:, :, 20] - plain[:, :, 8], axis=(1, 2)))
     assert (rising == 1).all()
-    flipped = mnist_keras.augment(ramp, seed, size, flip=True)
+    flipped = augment(ramp, seed, size, flip=True)
     rising = np.sign(np.mean(flipped[:, :, 20] - flipped[:, :, 8], axis=(1, 2)))
     assert (rising == 1).sum() == (rising == -1).sum() == 25
 
@@ -227,10 +231,10 @@ def test_augmented_digits_are_bent_but_never_mirrored():
 def test_strokes_become_thicker_and_thinner_but_stay_strokes():
     digit = np.zeros((200, 28, 28, 1), np.float32)
     digit[:, 4:24, 12:16] = 1
-    ink = np.sum(mnist_keras.vary_stroke(digit, tf.constant([0, 1], tf.int64)), axis=(1, 2, 3))
+    ink = np.sum(vary_stroke(digit, tf.constant([0, 1], tf.int64)), axis=(1, 2, 3))
     assert ink.min() < 65 < 80 < 95 < ink.max()
     blank = np.zeros((2, 28, 28, 1), np.float32)
-    assert not np.any(mnist_keras.vary_stroke(blank, tf.constant([0, 1], tf.int64)))
+    assert not np.any(vary_stroke(blank, tf.constant([0, 1], tf.int64)))
 
 
 def test_small_sets_are_trained_in_small_batches_unless_the_user_says_otherwise(
@@ -292,7 +296,7 @@ def test_a_new_training_moves_what_the_last_one_left_and_keeps_it(trained, tmp_p
     folder = copy_of(trained, tmp_path)
     before = {path.name: path.read_bytes() for path in (folder / "model_weight").glob("[!.]*")}
     (folder / "model_weight" / "notes.txt").write_text("the user's own")
-    mnist_keras.move_earlier_run(Setting(data_dir=str(folder)))
+    run_folder.move_earlier_run(Setting(data_dir=str(folder)))
     assert (folder / "model_weight" / "notes.txt").exists()
     (previous,) = (folder / "model_weight" / "previous").iterdir()
     for name, content in before.items():
@@ -311,10 +315,10 @@ def test_a_run_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(da
             **given,
         )
         train(setting)
-        with h5py.File(folder / "model_weight" / mnist_keras.LAST_EPOCH) as file:
+        with h5py.File(folder / "model_weight" / run_folder.LAST_EPOCH) as file:
             return file.attrs["sha256"]
 
-    class Interrupt(mnist_keras.Checkpoint):
+    class Interrupt(run_folder.Checkpoint):
         def on_train_batch_begin(self, batch, logs=None):
             if len(self.rows) == 1 and batch >= 3:  # several steps are one call
                 raise KeyboardInterrupt
@@ -333,7 +337,7 @@ def test_later_weights_count_more_in_the_average_which_takes_their_place_in_vali
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False)])
     model.compile("adamw")
     model.optimizer.build(model.trainable_variables)
-    average = mnist_keras.Average(model, power=3)
+    average = recipe.Average(model, power=3)
     average.set_model(model)
     for step in range(1, 101):
         model.set_weights([np.full((1, 1), step)])
@@ -348,12 +352,12 @@ def test_the_checkpoint_has_the_val_acc_of_its_name(data_dir):
     setting = Setting(data_dir=str(data_dir), epochs=2, precision="float32")
     train(setting)
     (data_dir / "test").unlink()  # so that evaluate measures on what was held out
-    best = mnist_keras.checkpoints(data_dir / "model_weight")[0]
-    assert f"{evaluate(setting)[1]:.5f}" == mnist_keras.CHECKPOINT_NAME.fullmatch(best.name)[2]
+    best = run_folder.checkpoints(data_dir / "model_weight")[0]
+    assert f"{evaluate(setting)[1]:.5f}" == run_folder.CHECKPOINT_NAME.fullmatch(best.name)[2]
 
 
 def test_a_short_run_can_be_continued_as_a_longer_one(data_dir, monkeypatch, capsys):
-    monkeypatch.setattr(mnist_keras, "SHORT_RUN", 1)
+    monkeypatch.setattr(recipe, "SHORT_RUN", 1)
     setting = Setting(data_dir=str(data_dir), epochs=1, batch_size=100)
     train(setting)
     train(setting.replace(epochs=2, is_restore=True))
@@ -364,7 +368,7 @@ def test_a_short_run_can_be_continued_as_a_longer_one(data_dir, monkeypatch, cap
 
 def test_restore_model_starts_from_those_weights(trained, tmp_path):
     folder = copy_of(trained, tmp_path)
-    best = mnist_keras.checkpoints(folder / "model_weight")[0]
+    best = run_folder.checkpoints(folder / "model_weight")[0]
     setting = Setting(data_dir=str(folder), restore_model=str(best), initial_epoch=2, epochs=3)
     history = train(setting.replace(batch_size=32))
     assert history.epoch == [2]
@@ -450,9 +454,9 @@ print("loss", mnist_keras.train(setting).history["loss"])
         assert done.returncode == 0, done.stderr
         first, second = map(float, re.search(r"loss \[(\S+), (\S+)\]", done.stdout).groups())
         assert second < first
-        best = mnist_keras.checkpoints(folder / "model_weight")[0]
-        assert mnist_keras.load_weights(build_model(Setting()), best) in (1, 2)
-        accuracies.append(float(mnist_keras.CHECKPOINT_NAME.fullmatch(best.name)[2]))
+        best = run_folder.checkpoints(folder / "model_weight")[0]
+        assert weights.load_weights(build_model(Setting()), best) in (1, 2)
+        accuracies.append(float(run_folder.CHECKPOINT_NAME.fullmatch(best.name)[2]))
     assert abs(accuracies[0] - accuracies[1]) < 0.1
 
 
@@ -463,7 +467,7 @@ def test_evaluate_measures_all_test_pictures_with_the_best_weights(trained, caps
     loss, acc = evaluate(Setting(data_dir=str(trained)))
     printed = capsys.readouterr().out
     assert f"test_loss:{loss:.5f}, test_acc:{acc:.5f} (200 images)" in printed
-    assert str(mnist_keras.checkpoints(trained / "model_weight")[0]) in printed
+    assert str(run_folder.checkpoints(trained / "model_weight")[0]) in printed
     with open(trained / "report" / "classes.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == [*"0123456789", "all"]
@@ -477,7 +481,7 @@ def test_loss_and_accuracy_are_keras_s_own(trained):
     setting = Setting(data_dir=str(trained), precision="float32")
     loss, acc = evaluate(setting)
     model = build_model(setting)
-    mnist_keras.load_weights(model, mnist_keras.checkpoints(trained / "model_weight")[0])
+    weights.load_weights(model, run_folder.checkpoints(trained / "model_weight")[0])
     model.compile(loss="categorical_crossentropy", metrics=["acc"])
     batches = ImageDataGenerator(rescale=1 / 255).flow_from_directory(
         setting.test_dir, target_size=(28, 28)
@@ -488,8 +492,8 @@ def test_loss_and_accuracy_are_keras_s_own(trained):
 def test_the_best_checkpoint_has_the_highest_val_acc_and_of_equals_the_later_epoch(tmp_path):
     for name in ("02-0.99000", "10-0.98900", "07-0.99000", "03-0.97000"):
         (tmp_path / f"weights-improvement-{name}.weights.h5").touch()
-    (tmp_path / mnist_keras.LAST_EPOCH).touch()
-    names = [path.name[20:30] for path in mnist_keras.checkpoints(tmp_path)]
+    (tmp_path / run_folder.LAST_EPOCH).touch()
+    names = [path.name[20:30] for path in run_folder.checkpoints(tmp_path)]
     assert names == ["07-0.99000", "02-0.99000", "10-0.98900", "03-0.97000"]
 
 
@@ -509,7 +513,7 @@ def test_without_a_test_folder_evaluate_measures_on_the_validation_part(trained,
 @pytest.mark.parametrize("damage", ["empty", "truncated", "foreign", "flipped"])
 def test_damaged_weights_are_named_and_the_next_best_are_taken(trained, tmp_path, damage, capsys):
     folder = copy_of(trained, tmp_path)
-    best = mnist_keras.checkpoints(folder / "model_weight")[0]
+    best = run_folder.checkpoints(folder / "model_weight")[0]
     content = best.read_bytes()
     flipped = bytearray(content)
     flipped[len(content) // 2] ^= 0x10
@@ -525,7 +529,7 @@ def test_damaged_weights_are_named_and_the_next_best_are_taken(trained, tmp_path
     captured = capsys.readouterr()
     assert f"{bad}: damaged" in captured.err and f"weights: {best}" in captured.out
     best.unlink()
-    for path in mnist_keras.checkpoints(folder / "model_weight")[1:]:
+    for path in run_folder.checkpoints(folder / "model_weight")[1:]:
         path.unlink()
     with pytest.raises(InputError, match="none of the weights here can be used"):
         evaluate(Setting(data_dir=str(folder)))
@@ -535,7 +539,7 @@ def test_weights_saved_in_one_precision_load_in_another(trained):
     for precision in ("float32", "mixed_bfloat16"):
         _, acc = evaluate(Setting(data_dir=str(trained), precision=precision))
         assert acc > 0.5
-    path = mnist_keras.checkpoints(trained / "model_weight")[0]
+    path = run_folder.checkpoints(trained / "model_weight")[0]
     with h5py.File(path) as file:
         assert file["layers/conv2d/vars/0"].dtype == np.float32
     assert path.stat().st_size < 4e6
@@ -560,7 +564,7 @@ def test_a_setting_that_contradicts_the_network_is_an_error_that_names_both(trai
 
 
 def test_predict_prints_the_article_s_two_lines_in_natural_order(trained, tmp_path, capsys):
-    images, labels = drawn_digits.draw(12, seed=5)
+    images, labels = draw(12, seed=5)
     for index, image in enumerate(images):
         save(tmp_path / "tmp", f"{index}.png", image)
     answers = predict(Setting(data_dir=str(trained), imp_dir=str(tmp_path / "tmp")))
@@ -579,7 +583,7 @@ def test_predict_prints_the_article_s_two_lines_in_natural_order(trained, tmp_pa
 
 
 def test_predict_takes_every_kind_of_picture_and_names_what_it_can_not_read(trained, tmp_path):
-    digit = drawn_digits.draw(1, seed=5)[0][0]
+    digit = draw(1, seed=5)[0][0]
     paper = np.full((400, 600, 3), 250, np.uint8)
     paper[100:324, 200:424] -= np.kron(digit, np.ones((8, 8), np.uint8))[..., None] // 2
     save(tmp_path, "grey.png", digit)
@@ -612,7 +616,7 @@ def test_an_unsure_guess_is_called_so_with_both_candidates(trained, tmp_path, ca
     setting = Setting(data_dir=str(trained), imp_dir=str(tmp_path / "tmp"), handwriting=False)
     answers = predict(setting)
     errors = capsys.readouterr().err
-    unsure = [answer for answer in answers if answer.confidence < mnist_keras.UNSURE]
+    unsure = [answer for answer in answers if answer.confidence < report.UNSURE]
     assert unsure and errors.count(": unsure, ") == len(unsure)
     assert re.search(r"0\.png: unsure, \d \(\d+%\) or \d \(\d+%\)", errors)
 
@@ -625,10 +629,10 @@ def test_an_empty_or_missing_folder_is_a_clear_error(trained, tmp_path):
 
 
 def test_of_many_pictures_only_those_on_the_sheets_stay_in_memory(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(mnist_keras, "INFERENCE_PIXELS", 5 * 28 * 28)
-    monkeypatch.setattr(mnist_keras.report, "SHEET", 2)
-    monkeypatch.setattr(mnist_keras.report, "MOST_DRAWN", 4)
-    for index, image in enumerate(drawn_digits.draw(12, seed=5)[0]):
+    monkeypatch.setattr(batches, "INFERENCE_PIXELS", 5 * 28 * 28)
+    monkeypatch.setattr(mnist_keras.charts, "SHEET", 2)
+    monkeypatch.setattr(mnist_keras.charts, "MOST_DRAWN", 4)
+    for index, image in enumerate(draw(12, seed=5)[0]):
         save(tmp_path / "tmp", f"{index}.png", image)
     with monkeypatch.context() as patch:
         drawn = []
@@ -652,7 +656,7 @@ def test_a_picture_as_given_is_upright_on_white_and_small(tmp_path):
     np.testing.assert_array_equal(given[[20, -20], 19], [(200, 0, 0), (255, 255, 255)])
     given, seen = mnist_keras.see(str(tmp_path / "1.png"), setting, clean=False)
     assert given.shape == (38, 84, 3)
-    np.testing.assert_array_equal(seen, mnist_keras.decode(str(tmp_path / "1.png"), setting))
+    np.testing.assert_array_equal(seen, decode(str(tmp_path / "1.png"), setting))
 
 
 def test_predict_without_weights_says_what_makes_them(tmp_path):

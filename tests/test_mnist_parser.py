@@ -20,23 +20,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import drawn_digits
 import mnist_parser
-from mnist_parser import (
-    DRAWN,
-    PREFIXES,
-    NoMirrorError,
-    decode_idx1_ubyte,
-    decode_idx3_ubyte,
-    parse,
-    read_source,
-    whole_file,
-)
-from setting import InputError
+from classifier import download
+from classifier.console import InputError
+from classifier.download import NoMirrorError
+from classifier.files import whole_file
+from digits.drawn import draw
+from mnist_parser import DRAWN, PREFIXES, decode_idx1_ubyte, decode_idx3_ubyte, parse, read_source
 
 ROOT = Path(__file__).parents[1]
 TRAIN_IMAGES = "train-images-idx3-ubyte"
-draw = drawn_digits.draw
+draw = draw
 
 
 def idx(array):
@@ -87,7 +81,7 @@ def data_dir(tmp_path):
 @pytest.fixture
 def few_drawn(monkeypatch):
     """The stand-in, but of 60 and 10 digits: drawing and writing 70,000 takes seconds."""
-    monkeypatch.setattr(drawn_digits, "draw", lambda count, seed: draw(count // 1000, seed))
+    monkeypatch.setattr(mnist_parser.drawn, "draw", lambda count, seed: draw(count // 1000, seed))
     return {"train": draw(60, 0), "test": draw(10, 1)}
 
 
@@ -473,7 +467,7 @@ def packed(tmp_path, monkeypatch):
 def mirror(packed, monkeypatch):
     """Starts mirrors with the given behaviours and makes MNIST_MIRROR name them."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(mnist_parser, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(download, "MOST_BYTES", 1_000_000)
     with contextlib.ExitStack() as stack:
 
         def start(*behaviours):
@@ -482,7 +476,7 @@ def mirror(packed, monkeypatch):
                 stack.callback(server.close)
             monkeypatch.setenv("MNIST_MIRROR", " ".join(server.url for server in servers))
             if any(behaviour in HANGING for behaviour in behaviours):
-                monkeypatch.setattr(mnist_parser, "PATIENCE", 0.7)
+                monkeypatch.setattr(download, "PATIENCE", 0.7)
             return servers
 
         yield start
@@ -578,13 +572,13 @@ def test_other_files_under_mnist_s_names_are_not_mixed_with_a_download(mirror, d
 
 
 def test_a_hanging_network_costs_less_than_10_seconds_in_all(mirror, data_dir):
-    assert len(mnist_parser.MIRRORS) * mnist_parser.PATIENCE < 10
+    assert len(mnist_parser.MIRRORS) * download.PATIENCE < 10
     assert all(url.startswith("https://") for url in mnist_parser.MIRRORS)
     mirror(*HANGING)
     start = time.monotonic()
     with pytest.raises(NoMirrorError):
         parse(data_dir, "download")
-    assert time.monotonic() - start < 3 * mnist_parser.PATIENCE + 2
+    assert time.monotonic() - start < 3 * download.PATIENCE + 2
 
 
 def test_the_disk_s_errors_are_not_blamed_on_the_mirrors(mirror, data_dir):
@@ -864,6 +858,6 @@ def test_the_parser_does_not_import_tensorflow():
 
 def test_a_terminal_sees_a_bar(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert list(mnist_parser.progress("ab", 2, "doing")) == ["a", "b"]
+    assert list(download.progress("ab", 2, "doing")) == ["a", "b"]
     out = capsys.readouterr().out
     assert out == f"doing: [{'=' * 15:30}] 1/2\rdoing: [{'=' * 30}] 2/2\n"

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 from test_handwriting import through_a_photo
 
-import drawn_digits
-import handwriting
 import mnist_keras
 import mnist_parser
+from classifier import pictures, run_folder, weights
+from digits import handwriting
+from digits.drawn import draw
 from setting import Setting
 
 REPOSITORY = Path(mnist_keras.__file__).parent
@@ -46,12 +47,12 @@ def network(shipped):
 
 def files(folder):
     """The pictures in the folder, and the digits with which their names begin."""
-    found = mnist_keras.list_pictures(str(folder))
+    found = pictures.list_pictures(str(folder))
     return found, [Path(file).name[0] for file in found]
 
 
 def test_the_sample_digits_are_drawn_by_the_program():
-    images, labels = drawn_digits.draw(200, seed=20)
+    images, labels = draw(200, seed=20)
     for digit in range(10):
         with Image.open(REPOSITORY / "mnist_data" / "tmp" / f"{digit}.png") as sample:
             first = images[np.flatnonzero(labels == digit)[0]]
@@ -66,9 +67,9 @@ def test_on_a_fresh_clone_predict_reads_the_samples(shipped):
 
 
 def test_the_shipped_weights_are_small_and_float32():
-    (path,) = mnist_keras.checkpoints(SHIPPED)
+    (path,) = run_folder.checkpoints(SHIPPED)
     assert path.stat().st_size < 4e6
-    assert mnist_keras.load_weights(mnist_keras.build_model(Setting()), path) > 0
+    assert weights.load_weights(mnist_keras.build_model(Setting()), path) > 0
 
 
 def test_the_shipped_weights_have_the_test_accuracy_that_is_claimed(shipped, mnist):

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-import report
-from report import PredictionRow
+from classifier import charts, report
+from classifier.charts import PredictionRow
 
 NAMES = [
     *("cat", "Gänseblümchen", "雏菊 和 蒲公英", "한국어 장미", "بابونج", "עברית", "गुलाब", "ไทย"),
@@ -36,10 +36,10 @@ def figures(monkeypatch):
 
 @pytest.fixture
 def no_other_fonts(monkeypatch):
-    monkeypatch.setattr(report, "OTHER_FONTS", ())
-    report._fonts.cache_clear()
+    monkeypatch.setattr(charts, "OTHER_FONTS", ())
+    charts._fonts.cache_clear()
     yield
-    report._fonts.cache_clear()
+    charts._fonts.cache_clear()
 
 
 def texts(figure):
@@ -93,7 +93,10 @@ def row(name="a.png", confidence=0.9, label="7", seen=(0, 0, 0), second="1", giv
 
 
 def test_importing_it_takes_neither_matplotlib_nor_tensorflow():
-    code = "import sys, report; sys.exit(any(m in sys.modules for m in ('matplotlib', 'keras')))"
+    code = (
+        "import sys; from classifier import charts; "
+        "sys.exit(any(m in sys.modules for m in ('matplotlib', 'keras')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -102,14 +105,14 @@ def test_importing_it_takes_neither_matplotlib_nor_tensorflow():
 
 @pytest.mark.parametrize("count", [1, 2, 1000])
 def test_curves_of_any_number_of_epochs_can_be_drawn(count, tmp_path):
-    report.training_curves(epochs(np.linspace(0.9, 0.99, count)), tmp_path / "curves.png")
+    charts.training_curves(epochs(np.linspace(0.9, 0.99, count)), tmp_path / "curves.png")
     assert pixels(tmp_path / "curves.png").std() > 0
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
 
 
 def test_a_steep_start_leaves_room_for_the_last_few_tenths_of_a_percent(figures, tmp_path):
     late = np.linspace(0.98, 0.997, 18)
-    report.training_curves(epochs([0.1, 0.7, *late]), tmp_path / "curves.png")
+    charts.training_curves(epochs([0.1, 0.7, *late]), tmp_path / "curves.png")
     low, high = figures[0].axes[1].get_ylim()
     assert low < 0.985
     assert high > 0.997
@@ -119,14 +122,14 @@ def test_a_steep_start_leaves_room_for_the_last_few_tenths_of_a_percent(figures,
 
 
 def test_accuracies_that_are_far_apart_are_all_in_view(figures, tmp_path):
-    report.training_curves(epochs([0.4, 0.5, 0.6, 0.7, 0.8]), tmp_path / "curves.png")
+    charts.training_curves(epochs([0.4, 0.5, 0.6, 0.7, 0.8]), tmp_path / "curves.png")
     low, high = figures[0].axes[1].get_ylim()
     assert low < 0.399
     assert high > 0.8
 
 
 def test_the_epoch_of_the_best_val_acc_is_marked_in_both_panels(figures, tmp_path):
-    report.training_curves(epochs([0.9, 0.95, 0.97, 0.96], first=6), tmp_path / "curves.png")
+    charts.training_curves(epochs([0.9, 0.95, 0.97, 0.96], first=6), tmp_path / "curves.png")
     loss, accuracy = figures[0].axes
     assert "best epoch: 8" in written(figures[0])
     assert [line[0] for line in loss.lines[-1].get_data()] == [8, pytest.approx(0.04)]
@@ -135,7 +138,7 @@ def test_the_epoch_of_the_best_val_acc_is_marked_in_both_panels(figures, tmp_pat
 
 
 def test_epochs_are_whole_numbers_on_the_axis(figures, tmp_path):
-    report.training_curves(epochs([0.9, 0.95], first=3), tmp_path / "curves.png")
+    charts.training_curves(epochs([0.9, 0.95], first=3), tmp_path / "curves.png")
     ticks = [tick.get_text() for tick in figures[0].axes[0].get_xticklabels()]
     assert {"3", "4"} <= set(ticks) <= {"2", "3", "4", "5"}
 
@@ -145,7 +148,7 @@ def test_a_training_that_diverged_is_drawn_too(broken, tmp_path):
     rows = epochs([0.9, 0.95, 0.96])
     for epoch in broken:
         rows[epoch].update(loss=float("nan"), val_loss=float("inf"), val_acc=float("nan"))
-    report.training_curves(rows, tmp_path / "curves.png")
+    charts.training_curves(rows, tmp_path / "curves.png")
     assert pixels(tmp_path / "curves.png").std() > 0
 
 
@@ -155,7 +158,7 @@ def test_a_training_that_diverged_is_drawn_too(broken, tmp_path):
 def test_numbers_and_names_are_written_for_25_classes_and_not_for_26(figures, tmp_path):
     for count in (25, 26):
         names = [f"class {letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count]]
-        report.confusion_matrix(confusion(count, [(0, 1)]), names, tmp_path / "matrix.png")
+        charts.confusion_matrix(confusion(count, [(0, 1)]), names, tmp_path / "matrix.png")
     few, many = map(written, figures)
     assert few.count("1000") == 24
     assert few.count("999") == few.count("1") == 1
@@ -165,7 +168,7 @@ def test_numbers_and_names_are_written_for_25_classes_and_not_for_26(figures, tm
 
 
 def test_rows_are_the_true_classes(figures, tmp_path):
-    report.confusion_matrix(confusion(3, [(0, 2)]), ["a", "b", "c"], tmp_path / "matrix.png")
+    charts.confusion_matrix(confusion(3, [(0, 2)]), ["a", "b", "c"], tmp_path / "matrix.png")
     (mistake,) = (text for text in texts(figures[0]) if text.get_text() == "1")
     assert mistake.get_position() == (2, 0)
     axes = figures[0].axes[0]
@@ -174,14 +177,14 @@ def test_rows_are_the_true_classes(figures, tmp_path):
 
 
 def test_the_title_counts_pictures_and_mistakes(figures, tmp_path):
-    report.confusion_matrix(confusion(2, [(0, 1)]), ["a", "b"], tmp_path / "matrix.png")
+    charts.confusion_matrix(confusion(2, [(0, 1)]), ["a", "b"], tmp_path / "matrix.png")
     assert "2,000 pictures, 1 mistake: accuracy 0.9995" in written(figures[0])
 
 
 @pytest.mark.parametrize("classes", [10, 100, 1000])
 def test_a_single_mistake_in_a_thousand_can_be_seen(classes, tmp_path):
     names = [str(number) for number in range(classes)]
-    report.confusion_matrix(confusion(classes, [(7, 3)]), names, tmp_path / "matrix.png")
+    charts.confusion_matrix(confusion(classes, [(7, 3)]), names, tmp_path / "matrix.png")
     red, green, blue = np.moveaxis(pixels(tmp_path / "matrix.png"), -1, 0)
     matrix = slice(0, red.shape[1] * 3 // 4)  # the scale of colours is on its right
     assert np.count_nonzero(((red > green + 25) & (red > blue + 25))[:, matrix]) >= 4
@@ -193,13 +196,13 @@ def test_a_single_mistake_in_a_thousand_can_be_seen(classes, tmp_path):
 def test_odd_counts_are_drawn_without_a_warning(counts, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        report.confusion_matrix(counts, NAMES[: len(counts)], tmp_path / "matrix.png")
+        charts.confusion_matrix(counts, NAMES[: len(counts)], tmp_path / "matrix.png")
     assert pixels(tmp_path / "matrix.png").std() > 0
 
 
 def test_names_and_numbers_of_25_classes_do_not_overlap(figures, tmp_path):
     names = (NAMES * 2)[:25]
-    report.confusion_matrix(np.full((25, 25), 99_999), names, tmp_path / "matrix.png")
+    charts.confusion_matrix(np.full((25, 25), 99_999), names, tmp_path / "matrix.png")
     axes = figures[0].axes[0]
     upright = [text for text in texts(figures[0]) if text not in axes.get_xticklabels()]
     for text in set(texts(figures[0])) - set(upright):
@@ -251,7 +254,7 @@ def test_the_table_holds_plain_numbers():
 
 def draw_mistakes(count, path, truth="4", guess="9"):
     pictures = np.zeros((count, 28, 28, 3), np.uint8)
-    report.mistakes(pictures, [truth] * count, [guess] * count, [0.97] * count, path)
+    charts.mistakes(pictures, [truth] * count, [guess] * count, [0.97] * count, path)
 
 
 def test_a_mistake_says_what_was_taken_for_what_and_how_sure(figures, tmp_path):
@@ -273,7 +276,7 @@ def test_no_mistakes_are_a_picture_too(figures, tmp_path):
 
 def test_a_mistake_shows_the_pixels_of_the_picture_in_proportion(tmp_path):
     pictures = np.full((1, 20, 40, 3), (10, 200, 30), np.uint8)
-    report.mistakes(pictures, ["a"], ["b"], [0.5], tmp_path / "mistakes.png")
+    charts.mistakes(pictures, ["a"], ["b"], [0.5], tmp_path / "mistakes.png")
     lines, columns = np.nonzero((pixels(tmp_path / "mistakes.png") == (10, 200, 30)).all(-1))
     assert np.ptp(columns) + 1 == 130
     assert np.ptp(lines) + 1 == 65
@@ -283,7 +286,7 @@ def test_a_mistake_shows_the_pixels_of_the_picture_in_proportion(tmp_path):
 def test_the_captions_of_long_and_foreign_names_do_not_overlap(figures, tmp_path):
     pictures = np.zeros((len(NAMES), 28, 28, 3), np.uint8)
     sure = [1.0] * len(NAMES)
-    report.mistakes(pictures, NAMES, NAMES[::-1], sure, tmp_path / "mistakes.png")
+    charts.mistakes(pictures, NAMES, NAMES[::-1], sure, tmp_path / "mistakes.png")
     assert overlapping(figures[0]) == 0
 
 
@@ -291,7 +294,7 @@ def test_the_captions_of_long_and_foreign_names_do_not_overlap(figures, tmp_path
 
 
 def test_a_sheet_shows_the_file_the_answer_and_how_sure_it_is(figures, tmp_path):
-    sheets = report.prediction_sheets([row("in/a.png", 0.97)], tmp_path / "p.png", 0.6)
+    sheets = charts.prediction_sheets([row("in/a.png", 0.97)], tmp_path / "p.png", 0.6)
     assert sheets == [tmp_path / "p.png"]
     assert {"a.png", "7  97%"} <= set(written(figures[0]))
     assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
@@ -300,7 +303,7 @@ def test_a_sheet_shows_the_file_the_answer_and_how_sure_it_is(figures, tmp_path)
 def test_a_sheet_shows_the_picture_as_given_and_as_seen(tmp_path):
     given, seen = (200, 10, 30), (10, 200, 30)
     picture = np.full((30, 60, 3), given, np.uint8)
-    report.prediction_sheets([row(seen=seen, given=picture)], tmp_path / "p.png", 0.6)
+    charts.prediction_sheets([row(seen=seen, given=picture)], tmp_path / "p.png", 0.6)
     sheet = pixels(tmp_path / "p.png")
     assert np.count_nonzero((sheet == given).all(-1)) == 84 * 42
     assert np.count_nonzero((sheet == seen).all(-1)) == 84 * 84
@@ -310,24 +313,24 @@ def test_the_networks_pixels_are_enlarged_without_blur(tmp_path):
     seen = np.zeros((28, 28), np.uint8)
     seen[::2] = 200
     grey = PredictionRow("a.png", "7", 0.9, "1", 0.1, WHITE, seen)
-    report.prediction_sheets([grey], tmp_path / "p.png", 0.6)
+    charts.prediction_sheets([grey], tmp_path / "p.png", 0.6)
     drawn = pixels(tmp_path / "p.png")[84 : 84 + 84, 108 : 108 + 84, 0]  # beside the one as given
     np.testing.assert_array_equal(drawn, seen.repeat(3, axis=0).repeat(3, axis=1))
 
 
 def test_unsure_answers_stand_out_and_have_their_second_guess(figures, tmp_path):
     rows = [row("sure.png", 0.61), row("unsure.png", 0.59)]
-    report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
+    charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
     assert [text for text in written(figures[0]) if text.startswith("or ")] == ["or 1  41%"]
     assert "2 pictures, 1 unsure (below 60%)" in written(figures[0])
     colours = {text.get_text(): text.get_color() for text in texts(figures[0])}
-    assert colours["7  59%"] == report.ORANGE != colours["7  61%"]
+    assert colours["7  59%"] == charts.ORANGE != colours["7  61%"]
     assert (pixels(tmp_path / "p.png") == (0xFF, 0xF0, 0xDC)).all(-1).any()
 
 
 def test_no_text_overlaps_another_or_leaves_the_sheet(figures, tmp_path):
     rows = [row(f"{n}.png", 0.55, n, second=n) for n in NAMES]
-    report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
+    charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
     assert overlapping(figures[0]) == 0
     extents = boxes(figures[0])
     assert extents.min() >= 0
@@ -338,7 +341,7 @@ def test_no_text_overlaps_another_or_leaves_the_sheet(figures, tmp_path):
 def test_there_are_100_pictures_on_a_sheet_in_the_order_given(count, sheets, monkeypatch, tmp_path):
     shown = record_sheets(monkeypatch)
     rows = [row(f"{number}.png", 0.9 - number / 1000) for number in range(count)]
-    paths = report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
+    paths = charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
     names = ["p.png", "p-2.png", "p-3.png", "p-4.png", "p-5.png"]
     assert paths == [tmp_path / name for name in names[:sheets]] == [path for path, *_ in shown]
     assert [part for _, part, _ in shown] == [rows[n : n + 100] for n in range(0, count, 100)]
@@ -350,7 +353,7 @@ def test_of_more_than_500_pictures_the_least_sure_are_shown(unsure, drawn, monke
     confidences = [0.5 - n / 10_000 for n in range(unsure)]
     confidences += [0.9 - n / 10_000 for n in range(1000 - unsure)]
     rows = [row(confidence=confidence) for confidence in confidences]
-    report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
+    charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
     assert [r.confidence for _, part, _ in shown for r in part] == sorted(confidences)[:drawn]
     assert all(f"1,000 pictures, {unsure} unsure" in title for *_, title in shown)
     assert all(f"the {drawn} least sure" in title for *_, title in shown)
@@ -360,7 +363,7 @@ def record_sheets(monkeypatch):
     """A list of path, rows and title of each sheet that would be drawn."""
     shown = []
     monkeypatch.setattr(
-        report, "_sheet", lambda rows, path, title, unsure: shown.append((path, rows, title))
+        charts, "_sheet", lambda rows, path, title, unsure: shown.append((path, rows, title))
     )
     return shown
 
@@ -368,7 +371,7 @@ def record_sheets(monkeypatch):
 def test_a_sheet_of_100_is_drawn_in_less_than_two_seconds(tmp_path):
     rows = [row(f"{number}_photo.png", 0.55) for number in range(100)]
     start = time.process_time()
-    report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
+    charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
     assert time.process_time() - start < 2
 
 
@@ -377,7 +380,7 @@ def test_a_sheet_of_100_is_drawn_in_less_than_two_seconds(tmp_path):
 
 def test_names_are_written_as_they_are_but_control_characters_are_escaped(figures, tmp_path):
     rows = [row(label="$5$"), row(label="a\nb"), row(label="雏菊"), row(label="\udcff")]
-    report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
+    charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
     answers = [text.replace("\u200e", "") for text in written(figures[0])]
     assert {"$5$  90%", "a\\nb  90%", "雏菊  90%", "\\udcff  90%"} <= set(answers)
     assert not any(text.get_parse_math() for text in texts(figures[0]))
@@ -385,7 +388,7 @@ def test_names_are_written_as_they_are_but_control_characters_are_escaped(figure
 
 def test_a_long_name_is_shortened_in_the_middle(figures, tmp_path):
     long = "holiday" + "x" * 200 + "0815.png"
-    report.prediction_sheets([row(long)], tmp_path / "p.png", 0.6)
+    charts.prediction_sheets([row(long)], tmp_path / "p.png", 0.6)
     (short,) = (text.strip("\u200e") for text in written(figures[0]) if "…" in text)
     assert short.startswith("holiday")
     assert short.endswith("0815.png")
@@ -402,17 +405,17 @@ def test_a_script_without_a_font_brings_no_warning(no_other_fonts, caplog, tmp_p
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rows = [row(name, 0.5, name, second=name) for name in NAMES]
-        report.prediction_sheets(rows, tmp_path / "p.png", 0.6)
+        charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
         count = len(NAMES)
-        report.confusion_matrix(confusion(count), NAMES, tmp_path / "matrix.png")
+        charts.confusion_matrix(confusion(count), NAMES, tmp_path / "matrix.png")
         draw_mistakes(1, tmp_path / "mistakes.png", *NAMES[2:4])
     assert not caplog.records
 
 
 def test_the_users_matplotlib_settings_neither_show_nor_change(tmp_path):
-    report.training_curves(epochs([0.9, 0.95]), tmp_path / "plain.png")
+    charts.training_curves(epochs([0.9, 0.95]), tmp_path / "plain.png")
     with matplotlib.rc_context({"lines.linewidth": 9, "figure.facecolor": "black"}):
         before = dict(matplotlib.rcParams)
-        report.training_curves(epochs([0.9, 0.95]), tmp_path / "styled.png")
+        charts.training_curves(epochs([0.9, 0.95]), tmp_path / "styled.png")
         assert dict(matplotlib.rcParams) == before
     assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "styled.png").read_bytes()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from setting import ArgumentParser, InputError, Setting, command_line, printable, quiet_stderr
+from classifier.console import ArgumentParser, InputError, command_line, printable, quiet_stderr
+from setting import Setting
 
 ROOT = Path(__file__).parents[1]
 
@@ -227,14 +228,14 @@ def test_help_and_mistakes_are_answered_before_tensorflow_is_imported(arguments,
     "error", ["InputError('x')", "OSError(28, 'full', 'x')", "MemoryError('x')"]
 )
 def test_a_mistake_ends_a_command_with_one_line_and_status_1(error):
-    done = run(f"from setting import *\nwith one_line_errors():\n raise {error}")
+    done = run(f"from classifier.console import *\nwith one_line_errors():\n raise {error}")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "x" in done.stderr
 
 
 def test_a_bug_is_not_hidden():
-    done = run("from setting import *\nwith one_line_errors():\n raise KeyError('x')")
+    done = run("from classifier.console import *\nwith one_line_errors():\n raise KeyError('x')")
     assert "Traceback" in done.stderr
 
 
@@ -253,7 +254,7 @@ def test_an_input_error_is_a_value_error_for_programs():
 )
 def test_a_command_that_is_stopped_ends_without_a_traceback(number, status, body):
     stop = f"def stop(): os.kill(os.getpid(), {number}); time.sleep(30)"
-    done = run(f"import os, time\nfrom setting import *\n{stop}\n{body}")
+    done = run(f"import os, time\nfrom classifier.console import *\n{stop}\n{body}")
     assert done.returncode == status
     assert done.stderr == ""
 
@@ -269,7 +270,7 @@ def test_importing_leaves_a_programs_signal_handlers_alone():
 
 def test_a_command_prints_any_text_in_any_encoding():
     done = run(
-        "from setting import *\nwith one_line_errors(): print('预测 \\udc80')",
+        "from classifier.console import *\nwith one_line_errors(): print('预测 \\udc80')",
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         encoding="utf-8",
     )
@@ -279,7 +280,7 @@ def test_a_command_prints_any_text_in_any_encoding():
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_a_command_runs_with_its_output_closed(tmp_path, closed):
     code = (
-        "import sys; from setting import *\n"
+        "import sys; from classifier.console import *\n"
         "with one_line_errors():\n"
         " with quiet_stderr(unless='UNSET'): print('lost'); warn('lost')\n"
         f" open({str(tmp_path / 'done')!r}, 'w').write('kept')"
@@ -291,7 +292,7 @@ def test_a_command_runs_with_its_output_closed(tmp_path, closed):
 
 def test_quiet_stderr_silences_the_descriptor_and_gives_it_back():
     done = run(
-        "import os; from setting import *\n"
+        "import os; from classifier.console import *\n"
         "with quiet_stderr(unless='LEVEL'): os.write(2, b'chatter'); print(os.environ['LEVEL'])\n"
         "os.write(2, b'heard')",
         env={key: value for key, value in os.environ.items() if key != "LEVEL"},
@@ -301,7 +302,9 @@ def test_quiet_stderr_silences_the_descriptor_and_gives_it_back():
 
 
 def test_quiet_stderr_gives_the_descriptor_back_after_an_error():
-    done = run("from setting import *\nwith quiet_stderr(unless='UNSET'): import no_such_module")
+    done = run(
+        "from classifier.console import *\nwith quiet_stderr(unless='UNSET'): import no_such_module"
+    )
     assert "no_such_module" in done.stderr
 
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from setting import ArgumentParser, one_line_errors
+from classifier.console import ArgumentParser, one_line_errors
 
 from . import pictures, training
 from .runs import REPO, processor

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import drawn_digits
+from classifier.console import InputError
+from digits.drawn import draw
 from mnist_parser import decode_part, encode_pngs
-from setting import InputError
 
 from .runs import Run, idx_folder, last_lines, network, parsed, read_csv, run
 
@@ -106,13 +106,13 @@ def predict_folder(work_dir: Path, folder: Path, flags: Iterable[str]) -> Run:
 
 
 def write_small(folder: Path, count: int) -> None:
-    images, _ = drawn_digits.draw(count, seed=2)
+    images, _ = draw(count, seed=2)
     for index, png in enumerate(encode_pngs(images)):
         (folder / f"{index}.png").write_bytes(png)
 
 
 def write_large(folder: Path, count: int) -> None:
-    images, _ = drawn_digits.draw(count, seed=3)
+    images, _ = draw(count, seed=3)
     shade = np.linspace(235, 170, 4000, dtype=np.float32)  # light falls in from the left
     noise = np.random.default_rng(0).normal(0, 4, (3000, 4000)).astype(np.float32)
     for index, image in enumerate(images):

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from classifier.console import InputError
 from mnist_parser import has_idx
-from setting import InputError
 
 REPO = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.02  # the error of a time stamp; a poll costs a few microseconds

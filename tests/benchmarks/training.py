@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from setting import InputError
+from classifier.console import InputError
 
 from .runs import Run, fresh_data_dir, read_csv, run
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageColor
 
-from setting import printable
+from classifier.console import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -270,35 +270,6 @@ def _name_classes(axes, classes: Sequence[str], side: int) -> None:
     axes.set_xticks(places, names, **slant)
     axes.set_yticks(places, names)
     axes.tick_params(length=0, labelcolor=INK)
-
-
-def class_table(counts: np.ndarray, classes: Sequence[str]) -> list[dict[str, str | int | float]]:
-    """Accuracy, precision and recall by class.
-
-    A class's accuracy is the share of all pictures that were rightly put into it or rightly kept
-    out of it (one against the rest). What would be 0/0 is 0.0.
-
-    Args:
-        counts: int [k, k], rows are the true classes, columns the predicted ones.
-        classes: their k names.
-
-    Returns:
-        One row a class: class, images, accuracy, precision, recall. The last row, "all", has the
-        share of all pictures put into the right class, and the plain means over the classes.
-    """
-    right, images, guesses = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-    total = counts.sum()
-    # Where a divisor is 0, so is what it divides.
-    accuracy = (total - images - guesses + 2 * right) / max(total, 1)
-    precision, recall = right / np.maximum(guesses, 1), right / np.maximum(images, 1)
-    columns = {
-        "class": [*classes, "all"],
-        "images": [*images.tolist(), int(total)],
-        "accuracy": [*accuracy.tolist(), float(right.sum() / max(total, 1))],
-        "precision": [*precision.tolist(), float(precision.mean())],
-        "recall": [*recall.tolist(), float(recall.mean())],
-    }
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _paste(canvas: np.ndarray, picture: np.ndarray, left: int, top: int, side: int) -> None:

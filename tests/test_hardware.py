@@ -1,12 +1,13 @@
-"""That faster.speed_up changes how long the network takes, and nothing else."""
+"""That hardware.speed_up changes how long the network takes, and nothing else."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import faster
-from mnist_keras import build_model, prepared
+from classifier import hardware
+from classifier.batches import prepared
+from mnist_keras import build_model
 from setting import Setting
 
 # Of MNIST, of the smallest pictures, of CIFAR-10, and with more outputs than one product pays for.
@@ -23,7 +24,7 @@ def networks(height: int, width: int, grey: bool) -> tuple[keras.Sequential, ker
     weights = [np.random.normal(w, 0.05) for w in plain.get_weights()]
     plain.set_weights(weights)
     fast.set_weights(weights)
-    assert faster.speed_up(fast, grey) == faster.PARTS
+    assert hardware.speed_up(fast, grey) == hardware.PARTS
     return plain, fast
 
 
@@ -62,13 +63,13 @@ def test_a_batch_may_have_fewer_pictures_than_parts(count):
 def test_dropout_keeps_half_of_the_values_and_doubles_them():
     dropout = keras.layers.Dropout(0.5, seed=0)
     ones = tf.ones([1000, 40])
-    first, second = (faster.toss_coins(dropout, ones, training=True).numpy() for _ in range(2))
+    first, second = (hardware.toss_coins(dropout, ones, training=True).numpy() for _ in range(2))
     assert set(np.unique(first)) == {0, 2}
     # 40,000 coins: within four standard deviations of half, and the columns like the rows.
     assert abs((first == 2).mean() - 0.5) < 0.01
     assert np.ptp((first == 2).mean(axis=0)) < 0.13
     assert abs((first == second).mean() - 0.5) < 0.01
-    assert np.array_equal(faster.toss_coins(dropout, ones), ones)
+    assert np.array_equal(hardware.toss_coins(dropout, ones), ones)
 
 
 def test_dropout_lets_the_gradient_through_where_it_kept_the_value():
@@ -76,7 +77,7 @@ def test_dropout_lets_the_gradient_through_where_it_kept_the_value():
     ones = tf.ones([10, 40])
     with tf.GradientTape() as tape:
         tape.watch(ones)
-        kept = faster.toss_coins(dropout, ones, training=True)
+        kept = hardware.toss_coins(dropout, ones, training=True)
     assert np.array_equal(tape.gradient(kept, ones), kept)
 
 

@@ -5,8 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 
-import drawn_digits
-from drawn_digits import STYLES, draw
+import digits.drawn
+from digits.drawn import draw
+from digits.strokes import STYLES
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_the_digits_of_a_seed_are_the_same_on_every_machine():
 
 def test_the_digits_do_not_depend_on_how_many_are_drawn_at_a_time(monkeypatch):
     images, _ = draw(300, seed=3)
-    monkeypatch.setattr(drawn_digits, "CHUNK", 77)
+    monkeypatch.setattr(digits.drawn, "CHUNK", 77)
     np.testing.assert_array_equal(images, draw(300, seed=3)[0])
 
 
@@ -121,7 +122,7 @@ def test_digits_lean_left_and_more_of_them_right(drawn):
 
 def test_every_label_has_styles_and_every_style_is_drawn_by_its_share():
     labels = np.repeat(np.arange(10), 20_000)
-    ways = drawn_digits._choose_ways(labels, np.random.default_rng(0).random(len(labels)))
+    ways = digits.drawn._choose_ways(labels, np.random.default_rng(0).random(len(labels)))
     for digit in range(10):
         shares = np.array([share for share, _ in STYLES[digit]])
         drawn_share = np.bincount(ways[labels == digit], minlength=len(shares)) / 20_000
@@ -132,8 +133,8 @@ def test_every_label_has_styles_and_every_style_is_drawn_by_its_share():
 @pytest.mark.parametrize("digit", range(10))
 def test_styles_of_a_digit_differ_from_each_other(digit):
     ways = np.arange(len(STYLES[digit]))
-    steady_hand = np.zeros((len(ways), sum(drawn_digits.NUMBERS.values())))
-    images = drawn_digits._draw_chunk(np.full(len(ways), digit), ways, steady_hand).astype(int)
+    steady_hand = np.zeros((len(ways), sum(digits.drawn.NUMBERS.values())))
+    images = digits.drawn._draw_chunk(np.full(len(ways), digit), ways, steady_hand).astype(int)
     difference = np.abs(images[:, None] - images).mean((2, 3)) + 255 * np.eye(len(ways))
     assert difference.min() > 1
 

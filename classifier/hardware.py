@@ -7,10 +7,56 @@ on two cores (Zen 5). With all of it, a step takes three fifths of its time.
 import functools
 import itertools
 import os
+import re
+from pathlib import Path
 
 import keras
 import tensorflow as tf
 from keras import layers
+
+from setting import Setting
+
+
+def use_precision(setting: Setting) -> None:
+    """Set Keras's arithmetic: mixed_bfloat16 where the hardware multiplies it, else float32."""
+    precision = setting.precision
+    if precision == "auto":
+        fast = setting.recipe != "article" and has_bfloat16()
+        precision = "mixed_bfloat16" if fast else "float32"
+    keras.mixed_precision.set_global_policy(precision)
+
+
+def has_bfloat16() -> bool:
+    """Whether every GPU, or else the processor, has bfloat16 in hardware; elsewhere it is slow."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and re.search("avx512_bf16|amx_bf16", cpuinfo.read_text()) is not None
+
+
+def on_processor() -> bool:
+    """Whether the network runs on the processor; there TensorFlow wants the channels last."""
+    channels_last = keras.backend.image_data_format() == "channels_last"
+    return channels_last and not tf.config.list_physical_devices("GPU")
+
+
+def use_devices() -> tf.distribute.Strategy:
+    """Say what the network runs on, and have it use all of it."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if gpus:
+        names = [tf.config.experimental.get_device_details(gpu)["device_name"] for gpu in gpus]
+        print(f"running on {len(gpus)} GPU: {', '.join(names)}")
+    else:
+        print(f"running on the CPU, {os.cpu_count()} cores")
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) > 1:
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()
+
 
 # Up to so many outputs a side the filter gradient is faster as one matrix product: for 3×3 of
 # 256 channels it takes a third of oneDNN's time in bfloat16, for 7×7 more in float32.

@@ -1,0 +1,146 @@
+"""What a command does in a terminal: one-line errors, signals, the command line."""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import NoReturn
+
+from setting import Setting, value_type
+
+
+class InputError(ValueError):
+    """Input that can't be used; the message is one line that names it and says what to do."""
+
+
+def printable(text: str) -> str:
+    """The text with each character that could steer a terminal, or can't be written, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def warn(message: str) -> None:
+    """One line on stderr."""
+    print(printable(message), file=sys.stderr, flush=True)
+
+
+def act_as_command() -> None:
+    """Make the process end as a command does: Ctrl-C and SIGTERM exit with status 130 and 143.
+
+    What is done then, from `finally` to a message, is done as for sys.exit. Any text can be
+    printed afterwards, also where the encoding lacks it or the stream is closed.
+    """
+
+    def stop(number, frame):
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        getattr(sys, name).reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """For the body of a command: a mistake ends it with one line on stderr and status 1."""
+    act_as_command()
+    try:
+        yield
+        return
+    except InputError as error:
+        message = str(error)
+    except MemoryError as error:
+        message = f"not enough memory. {error}"
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        message = f"{name}{error.strerror or error}"
+    warn(f"{Path(sys.argv[0]).name}: {message}")
+    sys.exit(1)
+
+
+@contextlib.contextmanager
+def quiet_stderr(unless: str) -> Iterator[None]:
+    """Keep TensorFlow's log off stderr while the body imports it, and its chatter afterwards.
+
+    Its C++ writes lines at import that no level holds back, so file descriptor 2 leads nowhere.
+
+    Args:
+        unless: the environment variable that sets the log level; if it is set, all stays as it is.
+    """
+    if unless in os.environ:
+        yield
+        return
+    os.environ[unless] = "3"  # fatal errors only
+    try:
+        kept = os.dup(2)
+    except OSError:  # stderr is closed, and quiet
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Argparse, but a mistake is answered in one line, and flags can't be shortened."""
+
+    def __init__(self, **arguments):
+        arguments.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **arguments)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, printable(f"{self.prog}: {message} (see {self.prog} --help)") + "\n")
+
+
+def true_or_false(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"takes nothing, true or false, not {text!r}")
+    return text.lower() == "true"
+
+
+def command_line(description: str, arguments: list[str] | None = None) -> tuple[str, Setting]:
+    """The mode and the setting that the user of a command asked for.
+
+    Args:
+        description: what `--help` prints above the flags.
+        arguments: the words after the script's name; sys.argv's by default.
+
+    Raises:
+        SystemExit: with status 2 and one line on stderr if a flag or a value is wrong.
+    """
+    act_as_command()  # here, since the import of TensorFlow comes before the command's body
+    parser = ArgumentParser(description=description)
+    parser.add_argument(
+        "--mode",
+        required=True,
+        choices=("train", "evaluate", "predict"),
+        help="what to do: learn, measure on the test pictures, or read the pictures in IMP_DIR",
+    )
+    for knob in fields(Setting):
+        kind = value_type(knob)
+        if kind is bool:
+            takes = {"type": true_or_false, "nargs": "?", "const": True, "metavar": "true|false"}
+        else:
+            takes = {"type": kind, "choices": knob.metadata["choices"]}
+        parser.add_argument(
+            f"--{knob.name}",
+            default=argparse.SUPPRESS,
+            help=f"{knob.metadata['help']} (default: {knob.metadata['shown']})",
+            **takes,
+        )
+    given = vars(parser.parse_args(arguments))
+    mode = given.pop("mode")
+    try:
+        return mode, Setting(**given)
+    except ValueError as error:
+        parser.error(f"--{error}")
