@@ -1,152 +1,173 @@
-"""Every knob of a run, its default and the reason for it, and the command line that sets it.
+"""Every knob of a run, its default and the reason for it.
 
 setting = Setting(epochs=5)          # in a program
-python mnist_keras.py --epochs 5 …   # on the command line: one flag a field
+python mnist_keras.py --epochs 5 …   # on the command line: one flag a knob
 """
 
-import copy
 import math
 import os
 import typing
-from collections.abc import Callable
-from dataclasses import Field, dataclass, field
 from pathlib import Path
 from typing import Any
 
-# How the article spells three of its settings; its own lines still run.
-ARTICLE_SPELLINGS = {
-    "lebel_nums": "label_nums",
-    "epoches": "epochs",
-    "save_epoches": "save_epochs",
-}
 
+class Knob:
+    """One value of a Setting: what it is for, its default, and what it may be.
 
-class Derived:
-    """A default that follows other fields until a value of its own is given."""
+    The default is a value, or a function of the setting, which is asked as long as nobody sets
+    the knob. The annotation behind the knob's name says which type it takes.
+    """
 
-    def __init__(self, rule: Callable[["Setting"], Any]):
-        self.rule = rule
+    def __init__(
+        self,
+        default: Any,
+        help: str,
+        *,
+        shown: Any = None,  # how `--help` puts the default, if not as it is
+        least: float = -math.inf,
+        most: float = math.inf,
+        choices: tuple[str, ...] | None = None,
+    ):
+        self.default, self.help, self.shown = default, help, shown or default
+        self.least, self.most, self.choices = least, most, choices
 
     def __set_name__(self, owner, name):
-        self.name = name
+        if name in owner.__annotations__:  # else it is the article's spelling of a knob
+            self.name, kind = name, owner.__annotations__[name]
+            self.kind = (typing.get_args(kind) or (kind,))[0]  # int, also where it says int | None
 
     def __get__(self, setting, owner=None):
         if setting is None:
             return self
-        value = vars(setting).get(self.name)
-        return self.rule(setting) if value is None else value
+        if self.name in vars(setting):
+            return vars(setting)[self.name]
+        return self.default(setting) if callable(self.default) else self.default
 
     def __set__(self, setting, value):
-        vars(setting)[self.name] = None if value is self else value
+        if value is None and (self.default is None or callable(self.default)):
+            vars(setting).pop(self.name, None)
+        else:
+            vars(setting)[self.name] = self.checked(value)
+
+    def checked(self, value):
+        """The value, if the knob takes it; else ValueError with a message of one line."""
+        if self.kind is str and isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if type(value) is not self.kind:
+            raise ValueError(f"{self.name} takes {self.kind.__name__}, not {type(value).__name__}")
+        if self.kind is str and not value:
+            raise ValueError(f"{self.name} is empty")
+        if self.kind is int and not self.least <= value <= self.most:
+            limit = f"at least {self.least}" if value < self.least else f"at most {self.most}"
+            raise ValueError(f"{self.name} must be {limit}, not {value}")
+        if self.choices and value not in self.choices:
+            raise ValueError(f"{self.name} must be {' or '.join(self.choices)}, not {value!r}")
+        return value
 
 
-def under(name: str) -> Derived:
-    return Derived(lambda setting: str(Path(setting.data_dir, name)))
+def folder(name: str, help: str) -> Knob:
+    """A knob for a folder that lies in data_dir unless it is put elsewhere."""
+    return Knob(lambda setting: str(Path(setting.data_dir, name)), help, shown=f"DATA_DIR/{name}")
 
 
-def always(value) -> Derived:
-    """A fixed default for which `is_given` can tell whether the user chose it."""
-    return Derived(lambda setting: value)
-
-
-def knob(default, help, *, shown=None, least=None, most=math.inf, choices=None):
-    """A field, with its help text, the default that the help shows, and its limits."""
-    limits = {"least": least, "most": most, "choices": choices}
-    return field(default=default, metadata={"help": help, "shown": shown or default, **limits})
-
-
-@dataclass
 class Setting:
     """Every knob of a run, under the article's names.
 
     A value is checked when it is set, in a program as on the command line; one that can't be
     meant raises ValueError with a message of one line, a name that isn't here AttributeError.
+    A knob whose default follows others, or is None, goes back to it when None is set.
     """
 
-    data_dir: str = knob("mnist_data/", "holds train/, test/ and tmp/, and what a run makes")
-    train_dir: str = knob(
-        under("train"), "training pictures, one folder a class", shown="DATA_DIR/train"
-    )
-    test_dir: str = knob(under("test"), "test pictures, one folder a class", shown="DATA_DIR/test")
-    imp_dir: str = knob(under("tmp"), "pictures to predict", shown="DATA_DIR/tmp")
-    checkpoint_path: str = knob(
-        under("model_weight"), "folder of the checkpoints", shown="DATA_DIR/model_weight"
-    )
+    data_dir: str = Knob("mnist_data/", "holds train/, test/ and tmp/, and what a run makes")
+    train_dir: str = folder("train", "training pictures, one folder a class")
+    test_dir: str = folder("test", "test pictures, one folder a class")
+    imp_dir: str = folder("tmp", "pictures to predict")
+    checkpoint_path: str = folder("model_weight", "folder of the checkpoints")
     # MNIST's own size: nothing is resized.
-    img_width: int = knob(always(28), "width of the network's input, in pixels", shown=28, least=1)
-    img_height: int = knob(
-        always(28), "height of the network's input, in pixels", shown=28, least=1
-    )
-    label_nums: int = knob(
-        always(10), "number of classes; follows the folders that are found", shown=10, least=1
-    )
+    img_width: int = Knob(28, "width of the network's input, in pixels", least=1)
+    img_height: int = Knob(28, "height of the network's input, in pixels", least=1)
+    label_nums: int = Knob(10, "number of classes; follows the folders that are found", least=1)
     # The article's number; its recipe has long stopped improving then, the tuned one just has.
-    epochs: int = knob(20, "passes over the training pictures", least=1)
-    save_epochs: int = knob(1, "look for a better val_acc every so many epochs", least=1)
+    epochs: int = Knob(20, "passes over the training pictures", least=1)
+    save_epochs: int = Knob(1, "look for a better val_acc every so many epochs", least=1)
     # 32 is what the article gets from Keras; larger batches keep two cores busier.
-    batch_size: int = knob(
-        Derived(lambda setting: 32 if setting.recipe == "article" else 128),
+    batch_size: int = Knob(
+        lambda setting: 32 if setting.recipe == "article" else 128,
         "pictures in a training step",
         shown="128, fewer for small sets; 32 with --recipe article",
         least=1,
     )
-    initial_epoch: int = knob(0, "number of epochs already done, with --restore_model", least=0)
-    is_restore: bool = knob(
-        Derived(lambda setting: setting.restore_model is not None),
+    initial_epoch: int = Knob(0, "number of epochs already done, with --restore_model", least=0)
+    is_restore: bool = Knob(
+        False,
         "train: go on where the last run in checkpoint_path was interrupted",
         shown="false",
     )
-    restore_model: str | None = knob(
+    restore_model: str | None = Knob(
         None, "weights file to start from, to evaluate or to predict with", shown="the best one"
     )
     # Fixed, so that two people who type the same command read the same figures.
     # 32 bits, less one for the sign, are what every library takes.
-    seed: int = knob(0, "seed of all that is drawn at random", least=0, most=2**31 - 1)
-    recipe: str = knob(
+    seed: int = Knob(0, "seed of all that is drawn at random", least=0, most=2**31 - 1)
+    recipe: str = Knob(
         "tuned", "how to train: tuned, or the article to the letter", choices=("tuned", "article")
     )
-    precision: str = knob(
+    precision: str = Knob(
         "auto",
         "arithmetic of the network; auto takes mixed_bfloat16 where the hardware has it",
         choices=("auto", "float32", "mixed_bfloat16"),
     )
     # A mirrored 2 is no 2: off unless the pictures are known to bear it.
-    horizontal_flip: bool = knob(
+    horizontal_flip: bool = Knob(
         False, "also train on mirror images: for flowers, never for text", shown="false"
     )
-    handwriting: bool | None = knob(
+    handwriting: bool | None = Knob(
         None,
         "predict: clean up photos and drawings of digits first",
         shown="if the network was trained on pictures like MNIST's",
     )
-    cache_limit: int | None = knob(
+    cache_limit: int | None = Knob(
         None,
         "most memory for decoded pictures, in MB; above it they are read from disk every epoch",
         shown="a sixth of the memory that is free",
         least=0,
     )
 
-    def __setattr__(self, name, value):
-        name = ARTICLE_SPELLINGS.get(name, name)
-        if name not in self.__dataclass_fields__:
-            raise AttributeError(f"Setting has no field {name!r}")
-        super().__setattr__(name, checked(self.__dataclass_fields__[name], value))
+    # How the article spells three of them; its own lines still run.
+    lebel_nums, epoches, save_epoches = label_nums, epochs, save_epochs
 
-    def __getattr__(self, name):
-        if name not in ARTICLE_SPELLINGS:
+    def __init__(self, **values):
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def __setattr__(self, name, value):
+        if not isinstance(getattr(Setting, name, None), Knob):
             raise AttributeError(f"Setting has no field {name!r}")
-        return getattr(self, ARTICLE_SPELLINGS[name])
+        super().__setattr__(name, value)
+
+    def __eq__(self, other):  # what is set tells two settings apart; all else follows from it
+        return isinstance(other, Setting) and vars(self) == vars(other)
+
+    def __repr__(self):
+        return f"Setting({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+    @staticmethod
+    def knobs() -> list[Knob]:
+        """All knobs, in the order in which `--help` shows them."""
+        return [getattr(Setting, name) for name in Setting.__annotations__]
 
     def is_given(self, name: str) -> bool:
-        """Whether the field has a value of its own, not the default that follows other fields."""
-        return vars(self)[name] is not None
+        """Whether the knob has been set, even if to its default."""
+        return getattr(Setting, name).name in vars(self)
 
     def replace(self, **values) -> "Setting":
-        """A copy with other values; a default that follows other fields goes on doing so."""
-        setting = copy.copy(self)
-        for name, value in values.items():
-            setattr(setting, name, value)
-        return setting
+        """A copy with other values; a default that follows other knobs goes on doing so."""
+        return type(self)(**(vars(self) | values))
+
+    @property
+    def report_dir(self) -> str:
+        """The folder of all tables and charts."""
+        return str(Path(self.data_dir, "report"))
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -156,30 +177,3 @@ class Setting:
         if backend.image_data_format() == "channels_first":
             return (3, self.img_height, self.img_width)
         return (self.img_height, self.img_width, 3)
-
-
-def value_type(knob: Field) -> type:
-    """The type of a field's values: int for `int` and for `int | None`."""
-    options = typing.get_args(knob.type) or (knob.type,)
-    return next(option for option in options if option is not type(None))
-
-
-def checked(knob: Field, value):
-    """The value, if the field can take it; else ValueError with a message of one line."""
-    may_be_none = knob.default is None or isinstance(knob.default, Derived)
-    if isinstance(value, Derived) or (value is None and may_be_none):
-        return value
-    kind, choices = value_type(knob), knob.metadata["choices"]
-    least, most = knob.metadata["least"], knob.metadata["most"]
-    if kind is str and isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if type(value) is not kind:
-        raise ValueError(f"{knob.name} takes a value of type {kind.__name__}, not {value!r}")
-    if kind is str and not value:
-        raise ValueError(f"{knob.name} is empty")
-    if kind is int and not least <= value <= most:
-        limits = f"at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise ValueError(f"{knob.name} must be {limits}, not {value}")
-    if choices and value not in choices:
-        raise ValueError(f"{knob.name} must be {' or '.join(choices)}, not {value!r}")
-    return value

@@ -6,11 +6,15 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from setting import Setting, value_type
+# What a run can be asked to do, and how `--help` puts it.
+MODES = {
+    "train": "learn",
+    "evaluate": "measure on the test pictures",
+    "predict": "read the pictures in IMP_DIR",
+}
 
 
 class InputError(ValueError):
@@ -108,11 +112,15 @@ def true_or_false(text: str) -> bool:
     return text.lower() == "true"
 
 
-def command_line(description: str, arguments: list[str] | None = None) -> tuple[str, Setting]:
-    """The mode and the setting that the user of a command asked for.
+def command_line(
+    description: str, setting_class: type, arguments: list[str] | None = None
+) -> tuple[str, Any]:
+    """The mode, one of MODES, and the setting that the user of a command asked for.
 
     Args:
         description: what `--help` prints above the flags.
+        setting_class: its knobs() are the flags; called with those that the user gave, it makes
+            the setting, or raises ValueError with one line that begins with a flag's name.
         arguments: the words after the script's name; sys.argv's by default.
 
     Raises:
@@ -120,27 +128,27 @@ def command_line(description: str, arguments: list[str] | None = None) -> tuple[
     """
     act_as_command()  # here, since the import of TensorFlow comes before the command's body
     parser = ArgumentParser(description=description)
+    *first, last = MODES.values()
     parser.add_argument(
         "--mode",
         required=True,
-        choices=("train", "evaluate", "predict"),
-        help="what to do: learn, measure on the test pictures, or read the pictures in IMP_DIR",
+        choices=tuple(MODES),
+        help=f"what to do: {', '.join(first)}, or {last}",
     )
-    for knob in fields(Setting):
-        kind = value_type(knob)
-        if kind is bool:
+    for knob in setting_class.knobs():
+        if knob.kind is bool:
             takes = {"type": true_or_false, "nargs": "?", "const": True, "metavar": "true|false"}
         else:
-            takes = {"type": kind, "choices": knob.metadata["choices"]}
+            takes = {"type": knob.kind, "choices": knob.choices}
         parser.add_argument(
             f"--{knob.name}",
             default=argparse.SUPPRESS,
-            help=f"{knob.metadata['help']} (default: {knob.metadata['shown']})",
+            help=f"{knob.help} (default: {knob.shown})",
             **takes,
         )
     given = vars(parser.parse_args(arguments))
     mode = given.pop("mode")
     try:
-        return mode, Setting(**given)
+        return mode, setting_class(**given)
     except ValueError as error:
         parser.error(f"--{error}")
