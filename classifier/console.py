@@ -43,10 +43,13 @@ def act_as_command() -> None:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    if sys.platform == "win32":
+        signal.signal(signal.SIGBREAK, stop)  # Ctrl-Break, and how other programs ask for an end
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed by whoever started us, or pythonw.exe
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
-        getattr(sys, name).reconfigure(encoding="utf-8", errors="backslashreplace")
+        if hasattr(getattr(sys, name), "reconfigure"):  # a notebook's and IDLE's take any text
+            getattr(sys, name).reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What the command line and a command's ending promise."""
 
+import io
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import pytest
 from classifier.console import (
     ArgumentParser,
     InputError,
+    act_as_command,
     command_line,
     printable,
     quiet_stderr,
@@ -19,7 +21,8 @@ from classifier.console import (
 from setting import Setting
 
 ROOT = Path(__file__).parents[1]
-STOPS = ["SIGINT", "SIGTERM"]
+# SIGBREAK is Windows's Ctrl-Break.
+STOPS = [s for s in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, s)]
 
 
 @pytest.fixture(autouse=True)
@@ -222,6 +225,16 @@ def test_a_command_prints_any_text_in_any_encoding():
     assert done.stdout == "预测 \\udc80\n"
 
 
+def test_a_command_runs_where_the_output_is_a_notebooks(monkeypatch):
+    notebook = io.StringIO()  # like a notebook's stream, it can't be reconfigured
+    monkeypatch.setattr(sys, "stdout", notebook)
+    monkeypatch.setattr(sys, "stderr", notebook)
+    act_as_command()
+    print("预测")
+    assert notebook.getvalue() == "预测\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell on Windows can't close a program's output")
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_a_command_runs_with_its_output_closed(tmp_path, closed):
     code = (
@@ -233,6 +246,15 @@ def test_a_command_runs_with_its_output_closed(tmp_path, closed):
     shell = subprocess.run(["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, code], cwd=ROOT)
     assert shell.returncode == 0
     assert (tmp_path / "done").read_text() == "kept"
+
+
+def test_a_command_runs_without_streams_as_under_pythonw(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    act_as_command()
+    with sys.stdout, sys.stderr:
+        print("预测")
+        print("预测", file=sys.stderr)
 
 
 def test_quiet_stderr_silences_the_descriptor_and_gives_it_back():
