@@ -20,7 +20,7 @@ import filelock
 import numpy as np
 
 from classifier.console import ArgumentParser, InputError, one_line_errors, printable, warn
-from classifier.download import MirrorError, NoMirrorError, fetch, progress
+from classifier.download import NoMirrorError, download, progress
 from classifier.files import save
 from digits import drawn
 from setting import Setting
@@ -36,6 +36,7 @@ SHA256 = {
     "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+MOST_BYTES = 16_000_000  # the largest of the four is 9.9 MB, packed
 PREFIXES = {"train": "train", "test": "t10k"}
 # Deflate packs 1,032 bytes into one at best (zlib's technical notes).
 MOST_DEFLATE_RATIO = 1032
@@ -172,8 +173,8 @@ def mirrors() -> tuple[str, ...]:
     return tuple(os.environ.get("MNIST_MIRROR", "").split()) or MIRRORS
 
 
-def download(folder: Path) -> None:
-    """Fetch what the folder lacks of MNIST's four .gz files.
+def fetch_missing(folder: Path) -> None:
+    """Download what the folder lacks of MNIST's four .gz files.
 
     Raises:
         NoMirrorError: not all files came from the mirrors; those that came stay in the folder.
@@ -181,27 +182,15 @@ def download(folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [name for name in SHA256 if find_idx(folder, name) is None]
-    for name in SHA256.keys() - missing if missing else ():
+    for name in SHA256.keys() - missing:
         path = find_idx(folder, name)
         if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[name]:
             raise InputError(
                 f"{path}: not the file that MNIST's mirrors serve, and there is no {missing[0]} "
                 "beside it; complete the set or take the file away"
             )
-    failures = []
-    for mirror in mirrors():
-        try:
-            while missing:
-                content = fetch(f"{mirror.rstrip('/')}/{missing[0]}.gz", SHA256[missing[0]])
-                save(folder / f"{missing[0]}.gz", content)
-                missing.pop(0)
-            return
-        except MirrorError as error:
-            failures.append(f"{mirror}: {error}")
-    raise NoMirrorError(
-        f"MNIST can't be downloaded ({'; '.join(failures)}); put "
-        f"{', '.join(f'{name}.gz' for name in missing)} into {folder} by hand and run again"
-    )
+    sums = {f"{name}.gz": SHA256[name] for name in missing}
+    download(sums, mirrors(), folder, MOST_BYTES)
 
 
 def has_idx(folder: Path) -> bool:
@@ -234,7 +223,7 @@ def have_idx(source: str, data_dir: Path) -> Path:
     folder, drawn = source_folder(source, data_dir), source_folder("drawn", data_dir)
     if folder == source_folder("download", data_dir) and not has_idx(folder):
         try:
-            download(folder)
+            fetch_missing(folder)
         except NoMirrorError as error:
             if source != "auto":
                 raise
@@ -383,7 +372,7 @@ def main() -> None:
     parser = ArgumentParser(description="Write MNIST as folders of PNG: train/<label>/<index>.png")
     parser.add_argument(
         "--data_dir",
-        default=Setting.data_dir,
+        default=Setting().data_dir,
         help="where train/ and test/ are made (default: %(default)s)",
     )
     parser.add_argument(

@@ -1,28 +1,27 @@
-"""A file from the first mirror that answers, checked."""
+"""Files from the first mirror that answers, checked."""
 
-import contextlib
 import hashlib
 import http.client
-import queue
+import multiprocessing
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
 
 from classifier.console import InputError
+from classifier.files import save
 
-# The largest of the four is 9.9 MB; a mirror that sends more is not sending MNIST.
-MOST_BYTES = 16_000_000
 # A mirror may keep us waiting this many seconds; three of them hang for less than 10 in all.
 PATIENCE = 3.0
-# Slower than this is as good as hanging: at 10 kB a second MNIST takes 20 minutes.
+# Slower than this is as good as hanging: at 10 kB a second MNIST's 12 MB take 20 minutes.
 LEAST_BYTES_PER_SECOND = 10_000
 
 
 class NoMirrorError(InputError):
-    """No mirror has given MNIST."""
+    """No mirror has given the files."""
 
 
 class MirrorError(Exception):
@@ -44,64 +43,72 @@ def progress(items: Iterable, total: int, doing: str, size: Callable = lambda it
             print(f"{doing}: {bar}{done}/{total}", end=end, flush=True)
 
 
-def fetch(url: str, sha256: str) -> bytes:
+def download(sums: dict[str, str], mirrors: Iterable[str], folder: Path, most_bytes: int) -> None:
+    """Fetch files into a folder; a mirror that fails isn't asked again, the next one goes on.
+
+    Args:
+        sums: the files' names, each with the SHA-256 of its content.
+        mirrors: the addresses under which they should be.
+        folder: where they are written, each whole or not at all.
+        most_bytes: a mirror that sends more is not sending one of them.
+
+    Raises:
+        NoMirrorError: the mirrors have not given all of them; those that came stay in the folder.
+    """
+    missing, failures = list(sums), []
+    for mirror in mirrors:
+        try:
+            while missing:
+                name = missing[0]
+                url = f"{mirror.rstrip('/')}/{name}"
+                save(folder / name, fetch(url, sums[name], most_bytes))
+                missing.remove(name)
+            return
+        except MirrorError as error:
+            failures.append(f"{mirror}: {error}")
+    raise NoMirrorError(
+        f"{', '.join(missing)} can't be downloaded ({'; '.join(failures)}); put them "
+        f"into {folder} by hand and run again"
+    )
+
+
+def fetch(url: str, sha256: str, most_bytes: int) -> bytes:
     """Download one file.
 
     Raises:
-        MirrorError: no connection, no answer in time, or the answer is not the file of that hash.
+        MirrorError: no connection, too slow to wait for, or not the file of that hash.
     """
-    arrivals = blocks(url)
-    size = next(arrivals)
     content = bytearray()
-    for block in progress(arrivals, size, url, len):
-        content += block
-        if len(content) > MOST_BYTES:
-            raise MirrorError(f"{url} does not end after {MOST_BYTES} bytes")
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise MirrorError(f"{url} is not MNIST's file: wrong SHA-256, {len(content)} bytes")
-    return content
-
-
-def blocks(url: str) -> Iterator:
-    """The size that the answer to a request promises, then its bytes as they come.
-
-    Raises:
-        MirrorError: no connection, or what comes is too slow to wait for.
-    """
-    # Received in a thread, since a name look-up or a handshake that hangs knows of no time-out.
-    arrivals = queue.Queue(maxsize=16)
-    threading.Thread(target=receive, args=(url, arrivals), daemon=True).start()
-    received = 0
     deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            arrival = arrivals.get(timeout=max(0, deadline - time.monotonic()))
-        except queue.Empty:
-            raise MirrorError(f"no answer, or a stalled one, after {received} bytes") from None
-        if isinstance(arrival, Exception):
-            code, reason = getattr(arrival, "code", ""), getattr(arrival, "reason", arrival)
-            raise MirrorError(f"{code} {reason}".strip())
-        if arrival == b"":
-            return
-        yield arrival
-        if isinstance(arrival, bytes):
-            received += len(arrival)
-            earned = deadline + len(arrival) / LEAST_BYTES_PER_SECOND
-            deadline = min(earned, time.monotonic() + PATIENCE)
 
-
-def receive(url: str, arrivals: queue.Queue) -> None:
-    """Put what `blocks` yields into the queue, then b"" or the error that ended it."""
-    with contextlib.suppress(queue.Full):  # nobody waits for it any more
+    def wait_for(function: Callable, argument):
         try:
-            opener = urllib.request.build_opener(RedirectToHttps)
-            with opener.open(url, timeout=2 * PATIENCE) as response:  # blocks() gives up earlier
-                arrivals.put(int(response.headers.get("Content-Length") or MOST_BYTES))
-                while block := response.read1(1 << 16):
-                    arrivals.put(block, timeout=PATIENCE)
-            arrivals.put(b"", timeout=PATIENCE)
+            return thread.apply_async(function, [argument]).get(deadline - time.monotonic())
+        except multiprocessing.TimeoutError:
+            raise MirrorError(f"no answer, or a stalled one, after {len(content)} bytes") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
-            arrivals.put(error, timeout=PATIENCE)
+            code, reason = getattr(error, "code", ""), getattr(error, "reason", error)
+            raise MirrorError(f"{code} {reason}".strip()) from None
+
+    # In a thread, since a name look-up or a handshake that hangs knows of no time-out.
+    with ThreadPool(1) as thread:
+        response = wait_for(open_url, url)
+        blocks = iter(lambda: wait_for(response.read1, 1 << 16), b"")
+        for block in progress(blocks, response.length or most_bytes, url, len):
+            content += block
+            if len(content) > most_bytes:
+                raise MirrorError(f"{url} does not end after {most_bytes} bytes")
+            earned = deadline + len(block) / LEAST_BYTES_PER_SECOND
+            deadline = min(earned, time.monotonic() + PATIENCE)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise MirrorError(f"{url} is another file: wrong SHA-256, {len(content)} bytes")
+    return bytes(content)
+
+
+def open_url(url: str) -> http.client.HTTPResponse:
+    opener = urllib.request.build_opener(RedirectToHttps)
+    # The time-out only ends the thread, some time after its caller has given up.
+    return opener.open(url, timeout=2 * PATIENCE)
 
 
 class RedirectToHttps(urllib.request.HTTPRedirectHandler):

@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import hashlib
-import http.server
 import json
 import os
 import shutil
@@ -11,7 +10,6 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -19,18 +17,16 @@ import filelock
 import numpy as np
 import pytest
 from PIL import Image
+from test_download import Mirror, good, hangs_before_the_answer
 
 import mnist_parser
-from classifier import download
 from classifier.console import InputError
-from classifier.download import NoMirrorError
-from classifier.files import whole_file
+from classifier.download import PATIENCE, NoMirrorError
 from digits.drawn import draw
 from mnist_parser import DRAWN, PREFIXES, decode_idx1_ubyte, decode_idx3_ubyte, parse, read_source
 
 ROOT = Path(__file__).parents[1]
 TRAIN_IMAGES = "train-images-idx3-ubyte"
-draw = draw
 
 
 def idx(array):
@@ -329,125 +325,7 @@ def test_a_forged_source_json_cannot_steer_the_terminal(source, data_dir, capsys
 # ------------------------------------------------------------------- the network
 
 
-class Mirror(http.server.ThreadingHTTPServer):
-    """Serves `files` from 127.0.0.1, each answer by way of `behaviour`; `asked` is for what."""
-
-    daemon_threads = True
-
-    def __init__(self, files, behaviour):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.files, self.behaviour = files, behaviour
-        self.asked, self.closing = [], threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_port}/mnist/"
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self):
-        self.closing.set()
-        self.shutdown()
-        self.server_close()
-
-    def handle_error(self, request, client_address):
-        pass  # a client that hangs up is what many of these tests want
-
-
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):  # noqa: N802, http.server's name
-        name = self.path.rpartition("/")[2]
-        self.server.asked.append(name)
-        self.server.behaviour(self, self.server.files[name])
-
-    def log_message(self, *arguments):
-        pass
-
-    def head(self, status=200, **headers):
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key.replace("_", "-"), value)
-        self.end_headers()
-
-
-def good(answer, content):
-    answer.head(Content_Length=len(content))
-    answer.wfile.write(content)
-
-
-def good_without_a_length(answer, content):
-    answer.head()
-    answer.wfile.write(content)
-
-
-def truncated(answer, content):
-    answer.head(Content_Length=len(content))
-    answer.wfile.write(content[:-9])
-
-
-def wrong_bytes(answer, content):
-    good(answer, content[:-1] + b"?")
-
-
-def empty(answer, content):
-    good(answer, b"")
-
-
-def forbidden(answer, content):
-    answer.head(403)
-
-
-def nonsense(answer, content):
-    answer.wfile.write(b"\x1b[2J nonsense\r\n\r\n")
-
-
-def nonsense_length(answer, content):
-    answer.head(Content_Length="many")
-
-
-def hangs_before_the_answer(answer, content):
-    answer.server.closing.wait(30)
-
-
-def hangs_in_the_body(answer, content):
-    answer.head(Content_Length=len(content))
-    answer.wfile.write(content[:-9])
-    answer.server.closing.wait(30)
-
-
-def drips(answer, content):
-    answer.head(Content_Length=len(content))
-    for byte in content:
-        answer.wfile.write(bytes([byte]))
-        if answer.server.closing.wait(0.1):
-            return
-
-
-def never_ends(answer, content):
-    answer.head()
-    while not answer.server.closing.is_set():
-        answer.wfile.write(bytes(1 << 16))
-
-
-def redirects_to_http(answer, content):
-    address = answer.server.url.replace("/mnist/", "/elsewhere/")
-    if "elsewhere" in answer.path:
-        good(answer, content)
-    else:
-        answer.head(302, Location=address + answer.path.rpartition("/")[2])
-
-
-BAD = {
-    truncated: "wrong SHA-256",
-    wrong_bytes: "wrong SHA-256",
-    empty: "wrong SHA-256",
-    forbidden: "403 Forbidden",
-    nonsense: "nonsense",
-    nonsense_length: "many",
-    hangs_before_the_answer: "no answer, or a stalled one, after 0 bytes",
-    hangs_in_the_body: "stalled",
-    drips: "stalled",
-    never_ends: "does not end after",
-    redirects_to_http: "redirected away from https",
-}
-
-HANGING = [hangs_before_the_answer, hangs_in_the_body, drips]
+DEAD = "http://127.0.0.1:9/"  # a port where nobody listens
 
 
 @pytest.fixture
@@ -465,37 +343,35 @@ def packed(tmp_path, monkeypatch):
 
 @pytest.fixture
 def mirror(packed, monkeypatch):
-    """Starts mirrors with the given behaviours and makes MNIST_MIRROR name them."""
+    """A mirror that serves them, and is named in MNIST_MIRROR."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download, "MOST_BYTES", 1_000_000)
-    with contextlib.ExitStack() as stack:
-
-        def start(*behaviours):
-            servers = [Mirror(packed[0], behaviour) for behaviour in behaviours]
-            for server in servers:
-                stack.callback(server.close)
-            monkeypatch.setenv("MNIST_MIRROR", " ".join(server.url for server in servers))
-            if any(behaviour in HANGING for behaviour in behaviours):
-                monkeypatch.setattr(download, "PATIENCE", 0.7)
-            return servers
-
-        yield start
+    server = Mirror(packed[0], good)
+    monkeypatch.setenv("MNIST_MIRROR", f"{DEAD} {server.url}")
+    yield server
+    server.close()
 
 
 @pytest.fixture
 def dead_mirror(monkeypatch):
-    """A mirror at a port where nobody listens."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setenv("MNIST_MIRROR", "http://127.0.0.1:9/")
+    monkeypatch.setenv("MNIST_MIRROR", DEAD)
 
 
-@pytest.mark.parametrize("behaviour", [good, good_without_a_length])
 @pytest.mark.parametrize("wanted", ["auto", "download"])
-def test_mnist_is_downloaded_into_raw(mirror, packed, data_dir, wanted, behaviour):
-    mirror(behaviour)
+def test_mnist_is_downloaded_into_raw(mirror, packed, data_dir, wanted):
     files, parts = packed
     parse(data_dir, wanted)
     assert {path.name: path.read_bytes() for path in (data_dir / "raw").iterdir()} == files
+    assert_pictures_are(data_dir, parts)
+
+
+def test_a_download_that_was_cut_off_goes_on_in_the_next_run(mirror, packed, data_dir):
+    files, parts = packed
+    first, *others = sorted(files)
+    (data_dir / "raw").mkdir(parents=True)
+    (data_dir / "raw" / first).write_bytes(files[first])
+    parse(data_dir)
+    assert sorted(mirror.asked) == others
     assert_pictures_are(data_dir, parts)
 
 
@@ -506,64 +382,12 @@ def test_the_genuine_files_have_the_sums_that_are_asked_for(mnist_idx, tmp_path,
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server = Mirror(files, good)
     monkeypatch.setenv("MNIST_MIRROR", server.url)
-    mnist_parser.download(tmp_path / "raw")
+    mnist_parser.fetch_missing(tmp_path / "raw")
     server.close()
     assert {path.name: path.read_bytes() for path in (tmp_path / "raw").iterdir()} == files
 
 
-@pytest.mark.parametrize("behaviour", BAD)
-def test_a_bad_mirror_is_one_error_that_says_where_to_put_the_files(
-    mirror, data_dir, behaviour, packed
-):
-    (server,) = mirror(behaviour)
-    start = time.monotonic()
-    with pytest.raises(NoMirrorError) as error:
-        parse(data_dir, "download")
-    assert time.monotonic() - start < 5
-    message = str(error.value)
-    assert server.url in message
-    assert BAD[behaviour] in message
-    assert f"into {data_dir / 'raw'} by hand" in message
-    assert all(name in message for name in packed[0])
-    assert list((data_dir / "raw").iterdir()) == []
-    assert not (data_dir / "train").exists()
-    assert not any("elsewhere" in asked for asked in server.asked)
-
-
-@pytest.mark.parametrize("behaviour", BAD)
-def test_the_next_mirror_takes_over(mirror, packed, data_dir, behaviour):
-    mirror(behaviour, good)
-    parse(data_dir, "download")
-    assert_pictures_are(data_dir, packed[1])
-
-
-def test_a_mirror_goes_on_where_the_one_before_it_ended(mirror, packed, data_dir):
-    def good_at_first(answer, content):
-        (good if len(answer.server.asked) < 3 else forbidden)(answer, content)
-
-    first, second = mirror(good_at_first, good)
-    parse(data_dir, "download")
-    assert len(first.asked) == 3
-    assert len(second.asked) == 2
-    assert_pictures_are(data_dir, packed[1])
-
-
-def test_a_download_that_was_cut_off_goes_on_in_the_next_run(mirror, packed, data_dir):
-    def good_at_first(answer, content):
-        (good if len(answer.server.asked) < 3 else truncated)(answer, content)
-
-    mirror(good_at_first)
-    with pytest.raises(NoMirrorError):
-        parse(data_dir, "download")
-    assert len(list((data_dir / "raw").iterdir())) == 2
-    (server,) = mirror(good)
-    parse(data_dir, "download")
-    assert len(server.asked) == 2
-    assert_pictures_are(data_dir, packed[1])
-
-
 def test_other_files_under_mnist_s_names_are_not_mixed_with_a_download(mirror, data_dir):
-    mirror(good)
     (data_dir / "raw").mkdir(parents=True)
     (data_dir / "raw" / TRAIN_IMAGES).write_bytes(RAW)
     with pytest.raises(InputError, match=f"{TRAIN_IMAGES}: not the file"):
@@ -571,18 +395,18 @@ def test_other_files_under_mnist_s_names_are_not_mixed_with_a_download(mirror, d
     assert (data_dir / "raw" / TRAIN_IMAGES).read_bytes() == RAW
 
 
-def test_a_hanging_network_costs_less_than_10_seconds_in_all(mirror, data_dir):
-    assert len(mnist_parser.MIRRORS) * download.PATIENCE < 10
+def test_a_hanging_network_costs_less_than_10_seconds_in_all():
+    assert len(mnist_parser.MIRRORS) * PATIENCE < 10
     assert all(url.startswith("https://") for url in mnist_parser.MIRRORS)
-    mirror(*HANGING)
-    start = time.monotonic()
-    with pytest.raises(NoMirrorError):
+
+
+def test_what_cannot_be_downloaded_leaves_no_pictures(dead_mirror, data_dir):
+    with pytest.raises(NoMirrorError, match="train-images-idx3-ubyte.gz.*by hand"):
         parse(data_dir, "download")
-    assert time.monotonic() - start < 3 * download.PATIENCE + 2
+    assert not (data_dir / "train").exists()
 
 
 def test_the_disk_s_errors_are_not_blamed_on_the_mirrors(mirror, data_dir):
-    mirror(good)
     data_dir.mkdir()
     (data_dir / "raw").write_text("in the way")
     with pytest.raises(InputError, match=f"{data_dir / 'raw'}: File exists") as error:
@@ -619,10 +443,12 @@ def test_the_stand_in_stays_while_there_is_no_mirror(dead_mirror, data_dir, few_
 
 
 def test_the_stand_in_makes_way_for_mnist_when_a_mirror_answers(
-    dead_mirror, mirror, packed, data_dir, few_drawn
+    mirror, packed, data_dir, few_drawn, monkeypatch
 ):
-    parse(data_dir)
-    mirror(good)
+    with monkeypatch.context() as patch:
+        patch.setenv("MNIST_MIRROR", DEAD)
+        parse(data_dir)
+    assert read_source(data_dir)["name"] == DRAWN
     parse(data_dir)
     assert_pictures_are(data_dir, packed[1])
     assert read_source(data_dir)["name"] != DRAWN
@@ -794,29 +620,6 @@ def test_a_read_only_data_dir_is_named(source, data_dir):
         parse(data_dir, str(source))
 
 
-def test_a_whole_file_stands_there_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "model.json"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), whole_file(path) as partial:
-        partial.write_text("half")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-    with whole_file(path) as partial:
-        assert partial.suffix == path.suffix
-        partial.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_file_that_cannot_be_written_is_named_as_the_user_knows_it(tmp_path):
-    path = tmp_path / "missing" / "model.json"
-    with pytest.raises(FileNotFoundError) as failure, whole_file(path) as partial:
-        partial.write_text("new")
-    assert failure.value.filename == str(path)
-
-
 # --------------------------------------------------------------- the command line
 
 
@@ -854,10 +657,3 @@ def test_the_parser_does_not_import_tensorflow():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "[]\n"
-
-
-def test_a_terminal_sees_a_bar(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert list(download.progress("ab", 2, "doing")) == ["a", "b"]
-    out = capsys.readouterr().out
-    assert out == f"doing: [{'=' * 15:30}] 1/2\rdoing: [{'=' * 30}] 2/2\n"

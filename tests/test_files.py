@@ -1,0 +1,46 @@
+"""What classifier.files promises: a file stands at its path whole or not at all."""
+
+import csv
+
+import pytest
+
+from classifier.files import save, whole_file, write_csv
+
+
+def test_a_whole_file_stands_there_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "model.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), whole_file(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with whole_file(path) as partial:
+        assert partial.suffix == path.suffix
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_is_named_as_the_user_knows_it(tmp_path):
+    path = tmp_path / "missing" / "model.json"
+    with pytest.raises(FileNotFoundError) as failure, whole_file(path) as partial:
+        partial.write_text("new")
+    assert failure.value.filename == str(path)
+
+
+def test_saving_again_replaces_the_file(tmp_path):
+    for content in (b"old", b"new"):
+        save(tmp_path / "raw.gz", content)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new"]
+
+
+def test_a_table_can_hold_any_file_name(tmp_path):
+    path = tmp_path / "report" / "predictions.csv"
+    write_csv(path, [{"file": name, "label": "七"} for name in ("a,b.png", "\udce9.png")])
+    with open(path, newline="", encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == [
+            {"file": "a,b.png", "label": "七"},
+            {"file": r"\udce9.png", "label": "七"},
+        ]
