@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import struct
 import zlib
@@ -375,6 +376,48 @@ def put_in_place(data_dir: Path) -> None:
     (data_dir / READY).replace(data_dir / "source.json")
     for part in parts:
         shutil.rmtree(beside(part, "old"), ignore_errors=True)
+
+
+def ensure(train_dir: str | os.PathLike, data_dir: str | os.PathLike) -> None:
+    """Have data_dir filled, as parse does by itself, if train_dir, its train/, is missing.
+
+    Raises:
+        InputError: the missing folder is not MNIST's but the user's; or as parse.
+    """
+    train_dir, data_dir = Path(train_dir), Path(data_dir)
+    if (data_dir / READY).exists():  # a parser was killed at its last step
+        parse(data_dir)
+    if train_dir.exists():
+        return
+    for_mnist = data_dir.resolve().name == "mnist_data" or (data_dir / "raw").is_dir()
+    if train_dir != data_dir / "train" or not for_mnist:
+        raise InputError(
+            f"{train_dir}: no such folder; what is expected is one folder a class, as in "
+            f"{train_dir}/cat/1.png and {train_dir}/dog/2.png (for MNIST: {command(data_dir)})"
+        )
+    parse(data_dir)
+
+
+def source_of(folder: str | os.PathLike, data_dir: str | os.PathLike) -> str:
+    """What the pictures in a folder are: the name that parse gave them, or else the folder's.
+
+    Raises:
+        InputError: source.json is damaged.
+    """
+    source = read_source(data_dir)
+    ours = [Path(data_dir, part) for part in PREFIXES]
+    return source["name"] if source and Path(folder) in ours else str(folder)
+
+
+def remind_of_stand_in(what: str, source: str, data_dir: str | os.PathLike) -> None:
+    """Say so on stderr if `what`, such as "the network knows", is said of drawn digits."""
+    if source == DRAWN:
+        warn(f"NOTE: {what} {DRAWN}; {command(data_dir)} fetches the real ones")
+
+
+def command(data_dir: str | os.PathLike) -> str:
+    """What to type to have data_dir filled."""
+    return f"python mnist_parser.py --data_dir {shlex.quote(str(data_dir))}"
 
 
 def main() -> None:
