@@ -22,6 +22,27 @@ def mnist_idx() -> Path:
 
 
 @pytest.fixture(scope="session")
+def link():
+    """A function that puts a symbolic link at a path; a copy where Windows refuses its users links.
+
+    There, a test that needs a link which leads nowhere is skipped.
+    """
+
+    def make(path: Path, target: Path) -> None:
+        try:
+            path.symlink_to(target)
+        except OSError:
+            if target.is_dir():
+                shutil.copytree(target, path)
+            elif target.is_file():
+                shutil.copy(target, path)
+            else:
+                pytest.skip("this user may not make symbolic links")
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def scratch():
     """A folder for thousands of files, in memory where there is room: some disks take minutes."""
     memory = Path("/dev/shm")

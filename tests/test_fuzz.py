@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import sys
 
 import fuzz
 import h5py
@@ -16,7 +17,12 @@ from classifier.console import InputError
 from classifier.weights import load_weights, save_weights, without_optimizer
 from setting import Setting
 
+needs_limits = pytest.mark.skipif(
+    not fuzz.CAN_LIMIT, reason="only Linux limits a process's time and memory"
+)
 
+
+@needs_limits
 @pytest.mark.parametrize("name", fuzz.KINDS)
 def test_no_damaged_file_breaks_its_reader(name):
     failures = {seed: fuzz.try_case(name, seed) for seed in range(12)}
@@ -69,6 +75,7 @@ def stored_in_another_file(folder, shape):
 
 
 def stored_in_a_pipe(folder, shape):
+    os.mkfifo("pipe")
     folder.create_dataset("0", shape, "f4", external=[("pipe", 0, h5py.h5f.UNLIMITED)])
 
 
@@ -84,7 +91,10 @@ def put_together_from_another_file(folder, shape):
         linked_softly,
         linked_to_another_file,
         stored_in_another_file,
-        stored_in_a_pipe,  # reading it would wait for ever
+        pytest.param(
+            stored_in_a_pipe,  # reading it would wait for ever
+            marks=pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here"),
+        ),
         put_together_from_another_file,
     ],
 )
@@ -94,7 +104,6 @@ def test_weights_that_lead_out_of_their_file_are_refused(weights, put, tmp_path,
     with h5py.File("victim.h5", "w") as victim:
         victim["x"] = np.ones((64, 3), np.float32)
     (tmp_path / "victim.raw").write_bytes(bytes(64 * 3 * 4))
-    os.mkfifo("pipe")
     replace_an_array(path, put)
     with pytest.raises(
         InputError, match=r"a.weights.h5: .*(lies in another file|could not be loaded)"
@@ -117,6 +126,7 @@ def chunk_of_two_gigabytes(folder, shape):
     ).id.write_direct_chunk((0,), b"x")
 
 
+@needs_limits
 @pytest.mark.parametrize(
     "put", [array_of_a_terabyte, a_thousand_names_for_all_of_it, chunk_of_two_gigabytes]
 )
@@ -178,6 +188,7 @@ def test_a_description_without_its_source_is_refused(tmp_path):
         run_folder.read_description(path)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no names that are no text")
 def test_names_that_are_no_text_survive_in_json_and_csv(tmp_path):
     name = os.fsdecode(b"\xff\n\x1b[2J")
     mnist_keras.describe(Setting(checkpoint_path=str(tmp_path)), ["cat", name], False, 10)

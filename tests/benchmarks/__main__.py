@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from classifier.console import ArgumentParser, one_line_errors
+from classifier.console import ArgumentParser, InputError, one_line_errors
 
 from . import pictures, training
 from .runs import REPO, processor
@@ -84,6 +84,8 @@ def folder_to_work_in(kept: Path | None) -> Iterator[Path]:
 
 def main() -> None:
     with one_line_errors():
+        if sys.platform == "win32":
+            raise InputError("Windows does not say how much memory a command took")
         options = vars(command_line().parse_args())
         measure = {
             "train": training.side_by_side,
