@@ -58,8 +58,9 @@ class Knob:
         if self.kind is str and not value:
             raise ValueError(f"{self.name} is empty")
         if self.kind is int and not self.least <= value <= self.most:
-            limit = f"at least {self.least}" if value < self.least else f"at most {self.most}"
-            raise ValueError(f"{self.name} must be {limit}, not {value}")
+            upwards = self.most == math.inf
+            limits = f"at least {self.least}" if upwards else f"from {self.least} to {self.most}"
+            raise ValueError(f"{self.name} must be {limits}, not {value}")
         if self.choices and value not in self.choices:
             raise ValueError(f"{self.name} must be {' or '.join(self.choices)}, not {value!r}")
         return value

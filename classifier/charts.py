@@ -8,7 +8,6 @@ import contextlib
 import functools
 import logging
 import math
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from classifier.console import printable
+from classifier.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,24 +59,40 @@ OTHER_FONTS = (
 # More names and numbers than these can't be read.
 MOST_NAMED_CLASSES = 25
 MOST_MISTAKES = 40
-SHEET, MOST_DRAWN = 100, 500
+SHEET, MOST_SHEETS = 100, 5
+MOST_DRAWN = MOST_SHEETS * SHEET
 
 
-class PredictionRow(NamedTuple):
-    """A picture on the sheet of predictions.
+class Prediction(NamedTuple):
+    """What the network says of a picture: the two likeliest classes, and how sure it is of each."""
 
-    file: its path. label and second_guess: the two likeliest classes, and how sure the network is
-    of each, 0 to 1. given and seen: the picture, small, and what the network was shown, uint8
-    [h, w] or [h, w, 3]; None in rows that prediction_sheets does not draw.
-    """
-
-    file: str
+    file: str  # its path
     label: str
-    confidence: float
+    confidence: float  # 0 to 1
     second_guess: str
     second_confidence: float
-    given: np.ndarray | None
-    seen: np.ndarray | None
+    given: np.ndarray | None  # the picture, small: uint8 [h, w] or [h, w, 3]; None: it isn't drawn
+    seen: np.ndarray | None  # what the network was shown, likewise
+
+
+class Mistake(NamedTuple):
+    """A picture that was taken for what it is not."""
+
+    picture: np.ndarray  # uint8 [h, w, 3]
+    truth: str
+    guess: str
+    confidence: float  # of the guess, 0 to 1
+
+
+def drop_pictures(rows: list[Prediction]) -> None:
+    """Take the pictures out of all rows but those that sheets may show, the least sure.
+
+    Predict calls it again and again while rows are added, so that memory holds MOST_DRAWN at most.
+    """
+    held = [place for place, row in enumerate(rows) if row.given is not None]
+    held.sort(key=lambda place: rows[place].confidence)
+    for place in held[MOST_DRAWN:]:
+        rows[place] = rows[place]._replace(given=None, seen=None)
 
 
 @functools.cache
@@ -107,7 +123,12 @@ def _page(width: int, height: int, **options) -> Iterator["Figure"]:
         yield figure
 
 
-def _save_over(canvas: np.ndarray, figure: "Figure", path: str | os.PathLike) -> None:
+def _save(figure: "Figure", path: Path) -> None:
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png")
+
+
+def _save_over(canvas: np.ndarray, figure: "Figure", path: Path) -> None:
     """Save the canvas, uint8 [h, w, 3], with the figure's text on it.
 
     Matplotlib's own way, figimage, takes as long for a sheet as all the rest of it together.
@@ -115,7 +136,9 @@ def _save_over(canvas: np.ndarray, figure: "Figure", path: str | os.PathLike) ->
     figure.canvas.draw()
     text = np.asarray(figure.canvas.buffer_rgba())[:, :, :3]
     # Dark text on white paper: where it is white, the canvas stays as it is.
-    Image.fromarray((canvas * (text / np.float32(255))).astype(np.uint8)).save(path, format="PNG")
+    page = Image.fromarray((canvas * (text / np.float32(255))).astype(np.uint8))
+    with whole_file(path) as partial:
+        page.save(partial, format="PNG")
 
 
 def _family(text: str) -> list[str]:
@@ -151,26 +174,34 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}%"
 
 
-def training_curves(rows: list[dict[str, float]], path: str | os.PathLike) -> None:
+def training_curves(rows: list[dict[str, float]], least_loss: float, path: Path) -> None:
     """Draw loss and accuracy over the epochs; the epoch of the best val_acc is marked.
 
     Args:
         rows: one an epoch, at least one: epoch, loss, acc, val_loss, val_acc.
+        least_loss: what the loss of a training on augmented pictures with smoothed labels can't
+            fall below; 0 if it was on pictures and labels as they are.
         path: the PNG file to write.
     """
     # A loss that went to infinity leaves nan behind.
     best = max(rows, key=lambda row: -1 if math.isnan(row["val_acc"]) else row["val_acc"])
+    training = "training, on augmented pictures" if least_loss else "training"
     with _page(1200, 560, layout="constrained") as figure:
         left, right = figure.subplots(1, 2)
-        _draw_curves(left, rows, "loss", best)
-        _draw_curves(right, rows, "acc", best)
+        _draw_curves(left, rows, "loss", best, training)
+        _draw_curves(right, rows, "acc", best, training)
         left.set_title(f"Loss: {best['val_loss']:.4f} in validation at the best epoch")
         right.set_title(f"Accuracy: {best['val_acc']:.4f} in validation at the best epoch")
-        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        figure.savefig(path, format="png")
+        if least_loss:  # who sees training far above validation takes it for a fault
+            label = f"least training loss, as labels are smoothed: {least_loss:.2f}"
+            left.axhline(least_loss, color=FAINT, lw=1, ls=":", label=label)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        _save(figure, path)
 
 
-def _draw_curves(axes, rows: list[dict[str, float]], name: str, best: dict[str, float]) -> None:
+def _draw_curves(
+    axes, rows: list[dict[str, float]], name: str, best: dict[str, float], label: str
+) -> None:
     from matplotlib.ticker import MaxNLocator
 
     epochs, training, validation = (
@@ -178,11 +209,10 @@ def _draw_curves(axes, rows: list[dict[str, float]], name: str, best: dict[str, 
     )
     # A line of one epoch can't be seen; the marks of a hundred hide the line.
     style = {"marker": "o" if len(rows) <= 50 else "", "markersize": 3}
-    axes.plot(epochs, training, color=FAINT, lw=1.2, ls="--", label="training", **style)
+    axes.plot(epochs, training, color=FAINT, lw=1.2, ls="--", label=label, **style)
     axes.plot(epochs, validation, color=BLUE, label="validation", **style)
     ring = {"marker": "o", "markersize": 9, "mfc": "none", "mec": ORANGE, "mew": 2, "ls": ""}
-    label = f"best epoch: {best['epoch']:.0f}"
-    axes.plot(best["epoch"], best[f"val_{name}"], label=label, **ring)
+    axes.plot(best["epoch"], best[f"val_{name}"], label=f"best epoch: {best['epoch']:.0f}", **ring)
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     axes.set_ylim(*_limits(np.array(training + validation), rising=name == "acc"))
     axes.set_xlabel("epoch")
@@ -207,7 +237,7 @@ def _limits(values: np.ndarray, rising: bool) -> tuple[float, float]:
     return low - edge, high + edge
 
 
-def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: str | os.PathLike) -> None:
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Draw which class was taken for which: mistakes in red on a log scale, so that few show too.
 
     Args:
@@ -245,7 +275,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: str | os.
         which = "" if named else " (line of the table by class, from 0)"
         axes.set(xlabel=f"predicted{which}", ylabel=f"true{which}")
         axes.spines[:].set_color(LINE)
-        figure.savefig(path, format="png")
+        _save(figure, path)
 
 
 def _write_cells(axes, counts: np.ndarray, shares: np.ndarray, side: int) -> None:
@@ -291,120 +321,118 @@ def _write(figure: "Figure", left: float, top: float, text: str, **style) -> Non
     figure.text(left / width, 1 - top / height, text, **style)
 
 
-def mistakes(
-    pictures: np.ndarray,
-    truths: Sequence[str],
-    guesses: Sequence[str],
-    confidences: Sequence[float],
-    path: str | os.PathLike,
-) -> None:
-    """Draw up to 40 mistakes, each with "true → guess" and how sure the network was of the guess.
+def mistakes(rows: Sequence[Mistake], path: Path) -> None:
+    """Draw the mistakes, the worst first, each with "true → guess" and how sure the guess was.
 
     Args:
-        pictures: uint8 [n, h, w, 3], the worst first.
-        truths: their classes.
-        guesses: what the network took them for.
-        confidences: how sure it was, 0 to 1.
+        rows: up to MOST_MISTAKES of them.
         path: the PNG file to write.
     """
     # In pixels; the caption has room for two lines.
     side, gap, head, caption, columns = 130, 20, 60, 48, 8
-    count = min(len(pictures), MOST_MISTAKES)
     width = gap + columns * (side + gap)
-    height = head + math.ceil(count / columns) * (side + caption)
+    height = head + math.ceil(len(rows) / columns) * (side + caption)
     canvas = np.full((height, width, 3), 255, np.uint8)
     with _page(width, height) as figure:
-        title = "The worst mistakes: true → guess, and how sure" if count else "No mistakes"
+        title = "The worst mistakes: true → guess, and how sure" if rows else "No mistakes"
         _write(figure, gap, 18, title, size=11)
-        for place in range(count):
+        for place, row in enumerate(rows):
             line, column = divmod(place, columns)
             left, top = gap + column * (side + gap), head + line * (side + caption)
-            _paste(canvas, pictures[place], left, top, side)
-            text = _caption(figure, truths[place], guesses[place], confidences[place], side)
+            _paste(canvas, row.picture, left, top, side)
+            text = _caption(figure, row, side)
             _write(figure, left, top + side + 5, text, size=9, linespacing=1.1)
         _save_over(canvas, figure, path)
 
 
-def _caption(figure: "Figure", truth: str, guess: str, confidence: float, room: float) -> str:
+def _caption(figure: "Figure", row: Mistake, room: float) -> str:
     """On one line if there is room, else on two."""
-    end = f" {_percent(confidence)}"
-    names = (_fitted(figure, name, math.inf, 9) for name in (truth, guess))
+    end = f" {_percent(row.confidence)}"
+    names = (_fitted(figure, name, math.inf, 9) for name in (row.truth, row.guess))
     text = " → ".join(names) + end
     if _width(figure, text, 9) <= room:
         return text
-    truth = _fitted(figure, truth, room - _width(figure, " →", 9), 9)
-    guess = _fitted(figure, guess, room - _width(figure, end, 9), 9)
+    truth = _fitted(figure, row.truth, room - _width(figure, " →", 9), 9)
+    guess = _fitted(figure, row.guess, room - _width(figure, end, 9), 9)
     return f"{truth} →\n{guess}{end}"
 
 
-def prediction_sheets(
-    rows: Sequence[PredictionRow], path: str | os.PathLike, unsure: float
-) -> list[Path]:
-    """Draw pictures as given and as the network saw them, with its answers, 100 on a sheet.
+def sheets(rows: Sequence[Prediction], unsure: float) -> list[tuple[str, Sequence[Prediction]]]:
+    """What stands on each sheet of predictions: its title, and up to SHEET rows.
 
-    Of more than 500 pictures only those are drawn that the network is least sure of: the unsure
+    Of more than MOST_DRAWN rows only those are shown that the network is least sure of: the unsure
     ones, and if these don't fill the first sheet, the next ones.
 
     Args:
-        rows: the pictures, in the order in which they are shown.
-        path: the first sheet's PNG file; the second one's ends in -2.png.
-        unsure: answers less confident than this stand out, with the second guess.
-
-    Returns:
-        The files written: none if there are no rows, five at most.
+        rows: the predictions, in the order in which they are shown.
+        unsure: answers less confident than this count as unsure.
     """
-    path, doubtful = Path(path), sum(row.confidence < unsure for row in rows)
+    doubtful = sum(row.confidence < unsure for row in rows)
     title = f"{_count(len(rows), 'picture')}, {doubtful:,} unsure"
     title += f" (below {_percent(unsure)})" if doubtful else ""
     if len(rows) > MOST_DRAWN:
         shown = min(max(doubtful, SHEET), MOST_DRAWN)
         rows = sorted(rows, key=lambda row: row.confidence)[:shown]
         title += f"; here the {shown} least sure"
-    paths = []
-    for start in range(0, len(rows), SHEET):
-        number = start // SHEET + 1
-        paths.append(path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}"))
-        part = f" – sheet {number} of {math.ceil(len(rows) / SHEET)}" if len(rows) > SHEET else ""
-        _sheet(rows[start : start + SHEET], paths[-1], title + part, unsure)
-    return paths
+    parts = [rows[start : start + SHEET] for start in range(0, len(rows), SHEET)]
+    if len(parts) == 1:
+        return [(title, rows)]
+    return [(f"{title} – sheet {n} of {len(parts)}", part) for n, part in enumerate(parts, 1)]
 
 
-def _sheet(rows: Sequence[PredictionRow], path: Path, title: str, unsure: float) -> None:
-    # In pixels: two pictures side by side, three lines of text below, a margin all around.
-    side, margin, head = 84, 8, 76
-    cell_width, cell_height = 2 * side + 3 * margin, side + 3 * margin + 46
+def prediction_sheet(title: str, rows: Sequence[Prediction], unsure: float, path: Path) -> None:
+    """Draw pictures as given and as the network saw them, with its answers.
+
+    Args:
+        title: stands above them.
+        rows: the predictions, with their pictures.
+        unsure: answers less confident than this stand out, with the second guess.
+        path: the PNG file to write.
+    """
+    width, height = CELL
     # As many columns as lines, but room for the title over a few pictures.
     columns = max(5, math.ceil(math.sqrt(len(rows))))
-    width = margin + columns * (cell_width + margin)
-    height = head + math.ceil(len(rows) / columns) * (cell_height + margin)
-    canvas, tint = np.full((height, width, 3), 255, np.uint8), ImageColor.getrgb(PALE_ORANGE)
-    with _page(width, height) as figure:
-        _write(figure, 2 * margin, 16, title, size=12)
+    lines = math.ceil(len(rows) / columns)
+    head = 76  # pixels, for the title and the legend
+    size = (head + lines * (height + MARGIN), MARGIN + columns * (width + MARGIN))
+    canvas = np.full((*size, 3), 255, np.uint8)
+    with _page(size[1], size[0]) as figure:
+        _write(figure, 2 * MARGIN, 16, title, size=12)
         legend = "left: the picture as given; right: as the network saw it; below: its answer"
-        _write(figure, 2 * margin, 44, legend, size=9, color=FAINT)
+        _write(figure, 2 * MARGIN, 44, legend, size=9, color=FAINT)
         for place, row in enumerate(rows):
             line, column = divmod(place, columns)
-            left = margin + column * (cell_width + margin)
-            top = head + line * (cell_height + margin)
-            if row.confidence < unsure:
-                canvas[top : top + cell_height, left : left + cell_width] = tint
-            left, top = left + margin, top + margin
-            _paste(canvas, row.given, left, top, side)
-            _paste(canvas, row.seen, left + side + margin, top, side)
-            _write_answer(figure, row, left, top + side + 5, cell_width - 2 * margin, unsure)
+            left, top = MARGIN + column * (width + MARGIN), head + line * (height + MARGIN)
+            _draw_answer(canvas, figure, row, left, top, unsure)
         _save_over(canvas, figure, path)
 
 
-def _write_answer(
-    figure: "Figure", row: PredictionRow, left: int, top: int, room: int, unsure: float
+# In pixels: two pictures side by side, three lines of text below, a margin all around.
+SIDE, MARGIN = 84, 8
+CELL = 2 * SIDE + 3 * MARGIN, SIDE + 3 * MARGIN + 46
+
+
+def _draw_answer(
+    canvas: np.ndarray, figure: "Figure", row: Prediction, left: int, top: int, unsure: float
 ) -> None:
-    _write(figure, left, top, _fitted(figure, Path(row.file).name, room, 7), size=7, color=FAINT)
+    """Draw a prediction into the cell whose upper left corner is at (left, top)."""
+    width, height = CELL
     is_unsure = row.confidence < unsure
-    sure = f"  {_percent(row.confidence)}"
-    label = _fitted(figure, row.label, room - _width(figure, sure, 9, "bold"), 9, "bold")
-    colour = ORANGE if is_unsure else INK
-    _write(figure, left, top + 15, label + sure, size=9, weight="bold", color=colour)
     if is_unsure:
-        sure = f"  {_percent(row.second_confidence)}"
-        second = _fitted(figure, f"or {row.second_guess}", room - _width(figure, sure, 8), 8)
-        _write(figure, left, top + 33, second + sure, size=8, color=colour)
+        canvas[top : top + height, left : left + width] = ImageColor.getrgb(PALE_ORANGE)
+    left, top, room = left + MARGIN, top + MARGIN, width - 2 * MARGIN
+    _paste(canvas, row.given, left, top, SIDE)
+    _paste(canvas, row.seen, left + SIDE + MARGIN, top, SIDE)
+    top += SIDE + 5
+    _write(figure, left, top, _fitted(figure, Path(row.file).name, room, 7), size=7, color=FAINT)
+    colour = ORANGE if is_unsure else INK
+    answers = [("", row.label, row.confidence, 15, 9, "bold")]
+    if is_unsure:
+        answers.append(("or ", row.second_guess, row.second_confidence, 33, 8, "normal"))
+    for before, name, confidence, below, size, weight in answers:
+        sure = f"  {_percent(confidence)}"
+        text = _fitted(
+            figure, before + name, room - _width(figure, sure, size, weight), size, weight
+        )
+        style = {"size": size, "weight": weight, "color": colour}
+        _write(figure, left, top + below, text + sure, **style)

@@ -3,7 +3,9 @@
 import argparse
 import contextlib
 import os
+import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +109,16 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, printable(f"{self.prog}: {message} (see {self.prog} --help)") + "\n")
+
+
+def next_command(mode: str, setting: Any, *flags: str) -> str:
+    """What to type to go on in the same folders, complete and quoted for the system's shell."""
+    words = ["python", "mnist_keras.py", "--mode", mode, *flags]
+    for name in ("data_dir", "train_dir", "test_dir", "checkpoint_path"):
+        if setting.is_given(name):
+            words += [f"--{name}", getattr(setting, name)]
+    quoted = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return printable(quoted)
 
 
 def true_or_false(text: str) -> bool:

@@ -1,21 +1,44 @@
 """Files become pixels: found, opened, checked, resized, kept."""
 
+import logging
 import math
 import os
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import keras
 import numpy as np
-import psutil
-from PIL import Image, UnidentifiedImageError
-from tensorflow.keras.preprocessing.image import DirectoryIterator
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from classifier.console import InputError, warn
-from setting import Setting
+from classifier.machine import cores, free_memory
+
+if TYPE_CHECKING:
+    from tensorflow.keras.preprocessing.image import DirectoryIterator
+
+# Twice the largest camera in use; beyond it a file is a mishap or an attack.
+MAX_PIXELS = 100_000_000
+THUMBNAIL = 84  # pixels, as many as a cell of a sheet of predictions has for it
+# What flow_from_directory takes, and what predict does.
+TRAINING_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff")
+PICTURE_ENDINGS = (*TRAINING_ENDINGS, ".gif", ".webp", ".pgm")
+
+# Who always answers the larger of two such classes is right ten times in eleven.
+UNEVEN = 10
+
+# What is wrong with a picture is said in one line; Pillow's own warnings would be more.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+# What open_picture and all that is made of it raise for a file that is no whole picture.
+DECODE_ERRORS = (OSError, ValueError)
+
+
+# ---------------------------------------------------------------- found
 
 
 def class_folders(folder: str) -> list[str]:
@@ -37,140 +60,17 @@ def class_folders(folder: str) -> list[str]:
     return classes
 
 
+def check_classes(folder: str, classes: list[str]) -> None:
+    """Say so if the pictures in the folder are not of exactly the classes of a network."""
+    here = set(class_folders(folder))
+    for what, names in (("not taught", here - set(classes)), ("not here", set(classes) - here)):
+        if names:
+            warn(f"{folder}: classes that are {what}: {', '.join(sorted(names))}")
+
+
 def has_picture(folder: Path) -> bool:
-    endings = tuple(f".{ending}" for ending in DirectoryIterator.white_list_formats)
-    return any(name.lower().endswith(endings) for _, _, names in os.walk(folder) for name in names)
-
-
-class Pictures(NamedTuple):
-    """Pictures that can be decoded: their files, their labels and, if they fit, their pixels."""
-
-    paths: np.ndarray  # of str [n]
-    labels: np.ndarray  # int32 [n]
-    pixels: np.ndarray | None  # uint8 [n, height, width, 3], or 1 channel if all are grey
-
-
-def load_pictures(iterator: DirectoryIterator, setting: Setting) -> Pictures:
-    """Decode every picture of an ImageDataGenerator's iterator once.
-
-    Files that can't be decoded are named on stderr and left out. Pictures that would not fit
-    into the memory that is free (setting.cache_limit) are checked, but not kept.
-    """
-    paths, labels = np.array(iterator.filepaths), np.array(iterator.classes, np.int32)
-    shape = (setting.img_height, setting.img_width, 3)
-    limit = setting.cache_limit
-    # TensorFlow makes two copies of its own: with them the pictures take half of what is free.
-    limit = psutil.virtual_memory().available / 6 if limit is None else limit * 1e6
-    size = len(paths) * math.prod(shape)
-    pixels = np.empty((len(paths), *shape), np.uint8) if size <= limit else None
-    if pixels is None:
-        print(
-            f"{len(paths)} pictures take {size / 1e6:.0f} MB, more than the {limit / 1e6:.0f} MB "
-            "for them: they are read from disk in every epoch"
-        )
-    broken = decode_all(paths, setting, pixels)
-    if len(broken) == len(paths):
-        raise InputError(f"{iterator.directory}: no picture in it can be read")
-    if broken:
-        paths, labels = np.delete(paths, broken), np.delete(labels, broken)
-        pixels = None if pixels is None else np.delete(pixels, broken, axis=0)
-    if pixels is not None and is_grey(pixels):
-        pixels = np.ascontiguousarray(pixels[..., :1])
-    return Pictures(paths, labels, pixels)
-
-
-def decode_all(paths: Sequence[str], setting: Setting, pixels: np.ndarray | None) -> list[int]:
-    """Decode pictures with several threads into pixels, if given, uint8 [n, height, width, 3].
-
-    Returns:
-        The indices of those that can't be decoded; each has been named on stderr.
-    """
-
-    def decode_some(indices: range) -> list[int]:
-        broken = []
-        for index in indices:
-            try:
-                picture = decode(paths[index], setting)
-            except DECODE_ERRORS as error:
-                broken.append(index)
-                warn(f"{paths[index]}: left out, {reason(error)}")
-                continue
-            if pixels is not None:
-                pixels[index] = picture
-        return broken
-
-    chunks = [range(start, len(paths), 64) for start in range(64)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [index for broken in pool.map(decode_some, chunks) for index in broken]
-
-
-def leave_out_broken(iterator: DirectoryIterator, setting: Setting) -> None:
-    """Take the pictures that can't be decoded from what the iterator will load."""
-    broken = decode_all(iterator.filepaths, setting, None)
-    iterator._filepaths = list(np.delete(iterator.filepaths, broken))
-    iterator.classes = np.delete(iterator.classes, broken)
-    iterator.n = iterator.samples = len(iterator.classes)
-
-
-def reason(error: Exception) -> str:
-    """Why a picture can't be read, in the user's words."""
-    return "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)
-
-
-# What decode and handwriting.to_mnist raise for a file that is no whole picture.
-DECODE_ERRORS = (OSError, ValueError)
-
-
-def decode(path: str, setting: Setting) -> np.ndarray:
-    """The picture as Keras loads and resizes it: uint8 [height, width, 3].
-
-    Raises:
-        OSError, ValueError: it can't be read.
-    """
-    return resized(load_picture(path), setting)
-
-
-def load_picture(path: str) -> Image.Image:
-    """The picture as Keras loads it, in mode RGB. Raises OSError or ValueError if it can't."""
-    try:
-        return keras.utils.load_img(path)
-    except DECODE_ERRORS:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever a broken file trips them into
-        raise ValueError(f"cannot be decoded: {error}") from error
-
-
-def resized(picture: Image.Image, setting: Setting) -> np.ndarray:
-    """The picture in the network's size, as Keras's load_img resizes: uint8 [height, width, 3]."""
-    size = (setting.img_width, setting.img_height)
-    return np.asarray(picture.resize(size, Image.Resampling.NEAREST))
-
-
-def is_grey(pixels: np.ndarray) -> bool:
-    """Whether red, green and blue are the same in all of uint8 [n, height, width, 3]."""
-    return all(np.array_equal(pixels[..., 0], pixels[..., channel]) for channel in (1, 2))
-
-
-def known_grey(pictures: Pictures) -> bool:
-    """Whether the pictures are in memory, and there in one channel."""
-    return pictures.pixels is not None and pictures.pixels.shape[-1] == 1
-
-
-THUMBNAIL = 84  # pixels, as many as a cell of report's sheets has for it
-
-
-PICTURE_ENDINGS = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".bmp",
-    ".gif",
-    ".webp",
-    ".ppm",
-    ".pgm",
-    ".tif",
-    ".tiff",
-)
+    names = (name for _, _, names in os.walk(folder) for name in names)
+    return any(name.lower().endswith(TRAINING_ENDINGS) for name in names)
 
 
 def list_pictures(folder: str) -> list[str]:
@@ -185,15 +85,266 @@ def list_pictures(folder: str) -> list[str]:
     names = [n for n in names if n.lower().endswith(PICTURE_ENDINGS) and not n.startswith(".")]
     if not names:
         raise InputError(f"{folder}: no pictures in it ({', '.join(PICTURE_ENDINGS)})")
-    names.sort(key=lambda n: ([int(p) if p.isdecimal() else p for p in re.split("([0-9]+)", n)], n))
-    return [os.path.join(folder, name) for name in names]
+
+    def naturally(name: str) -> tuple:
+        # Text and numbers alternate, so that like is compared with like.
+        parts = re.split("([0-9]+)", name)
+        return [int(p) if i % 2 else p for i, p in enumerate(parts)], name
+
+    return [os.path.join(folder, name) for name in sorted(names, key=naturally)]
 
 
-def small(picture: Image.Image) -> np.ndarray:
-    """The picture on white, no larger than the sheet shows it: uint8 [height, width, 3]."""
-    picture = picture.copy()
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    if picture.mode == "RGBa":
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    return np.asarray(picture.convert("RGB"))
+# ---------------------------------------------------------------- opened
+
+
+def open_picture(path: str | os.PathLike, side: int | None = None) -> Image.Image:
+    """The picture upright, in mode L, RGB or, if it has transparent parts, RGBa (premultiplied).
+
+    Args:
+        path: any file that Pillow opens.
+        side: no more than so many pixels a side are needed, and the picture is shrunk to them.
+
+    Raises:
+        OSError: the file can't be read, is no picture, or ends too early.
+        ValueError: it has more than MAX_PIXELS pixels, or none.
+    """
+    try:
+        with open(path, "rb") as file, Image.open(file) as image:
+            if side and image.width * image.height <= MAX_PIXELS:
+                # JPEG is decoded at 1/2, 1/4 or 1/8, which is far faster.
+                image.draft(None, (side, side))
+            return upright(image, side)
+    except Image.DecompressionBombError:
+        raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
+    except DECODE_ERRORS:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a broken file trips them into
+        raise ValueError(f"cannot be decoded: {error}") from error
+
+
+def upright(image: Image.Image, side: int | None = None) -> Image.Image:
+    """As open_picture, for a picture that is open already."""
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
+    if not image.width * image.height:
+        raise ValueError("it has no pixels")
+    image = plain_mode(image)
+    if side and max(image.size) > side:
+        image.thumbnail((side, side), Image.Resampling.BILINEAR)
+    image = ImageOps.exif_transpose(image)
+    return eight_bits(image) if image.mode == "F" else image
+
+
+def plain_mode(image: Image.Image) -> Image.Image:
+    """The picture in mode L, F, RGB or, so that shrinking mixes in no unseen colours, RGBa."""
+    if image.mode == "RGBa":
+        return image.copy()
+    if image.mode.startswith(("I", "F")):
+        return image.convert("F")
+    if image.has_transparency_data:
+        return image.convert("RGBA").convert("RGBa")
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    return image.convert("RGB")
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    # Pillow clips 16 bits at 255 where it should scale; nor do these modes say what white is.
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    scaled = (values - low) * (255 / max(high - low, 255 / 2))
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """What open_picture gives, in mode RGB: what is transparent shows white paper."""
+    if image.mode == "RGBa":
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def small(image: Image.Image) -> np.ndarray:
+    """What open_picture gives, on white, no larger than a sheet shows it: uint8 [h, w, 3]."""
+    image = image.copy()
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return np.asarray(on_white(image))
+
+
+def reason(error: Exception) -> str:
+    """Why a picture can't be read, in the user's words."""
+    return "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)
+
+
+# ---------------------------------------------------------------- resized
+
+
+def decode(path: str, size: tuple[int, int]) -> np.ndarray:
+    """The picture in the network's (height, width), as a person sees it: uint8 [h, w, 3].
+
+    Raises:
+        OSError, ValueError: as open_picture.
+    """
+    return resized(open_picture(path), size)
+
+
+def resized(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """What open_picture gives, scaled to (height, width): uint8 [height, width, 3]."""
+    height, width = size
+    return np.asarray(on_white(picture).resize((width, height), Image.Resampling.NEAREST))
+
+
+def decode_as_article(path: str, size: tuple[int, int]) -> np.ndarray:
+    """The picture as Keras's generators load it, for the article's recipe: uint8 [h, w, 3].
+
+    Raises:
+        OSError, ValueError: it can't be read.
+    """
+    import keras  # here, since it takes seconds, and handwriting and its tests need none of it
+
+    try:
+        return np.asarray(keras.utils.load_img(path, target_size=size), np.uint8)
+    except DECODE_ERRORS:
+        raise
+    except Exception as error:  # as in open_picture
+        raise ValueError(f"cannot be decoded: {error}") from error
+
+
+# ---------------------------------------------------------------- kept
+
+
+class Pictures(NamedTuple):
+    """Pictures that can be decoded: their files, their labels and, if they fit, their pixels."""
+
+    paths: np.ndarray  # of str [n]
+    labels: np.ndarray  # int32 [n]
+    pixels: np.ndarray | None  # uint8 [n, height, width, 3], or 1 channel if all are grey
+    size: tuple[int, int]  # height, width
+    decode: Callable[[str, tuple[int, int]], np.ndarray]  # path and size to uint8 [h, w, 3]
+
+    @property
+    def grey(self) -> bool:
+        """Whether they are known to have no colours."""
+        return self.pixels is not None and self.pixels.shape[-1] == 1
+
+
+def load_pictures(
+    iterator: "DirectoryIterator",
+    size: tuple[int, int],
+    cache_limit: int | None,
+    decode: Callable = decode,
+) -> Pictures:
+    """Decode every picture of an ImageDataGenerator's iterator once.
+
+    Files that can't be decoded are named on stderr and left out, of the iterator, too.
+
+    Args:
+        iterator: where the files are, and their labels.
+        size: height and width that they are scaled to.
+        cache_limit: pictures that take more memory, in MB, are checked, but not kept; None for a
+            sixth of the memory that is free.
+        decode: how a file becomes pixels.
+
+    Raises:
+        InputError: no picture can be read.
+    """
+    count = iterator.samples
+    # TensorFlow makes two copies of its own: with them the pictures take half of what is free.
+    limit = free_memory() / 6 if cache_limit is None else cache_limit * 1e6
+    needed = count * math.prod(size) * 3
+    pixels = np.empty((count, *size, 3), np.uint8) if needed <= limit else None
+    if pixels is None:
+        print(
+            f"{count} pictures take {needed / 1e6:.0f} MB, more than the "
+            f"{limit / 1e6:.0f} MB for them: they are read from disk in every epoch"
+        )
+    whole = leave_out_broken(iterator, size, decode, pixels)
+    if not whole:
+        raise InputError(f"{iterator.directory}: no picture in it can be read")
+    if pixels is not None and len(whole) < count:
+        pixels = pixels[whole]
+    if pixels is not None and is_grey(pixels):
+        pixels = np.ascontiguousarray(pixels[..., :1])
+    return Pictures(np.array(iterator.filepaths), iterator.classes, pixels, size, decode)
+
+
+def leave_out_broken(
+    iterator: "DirectoryIterator",
+    size: tuple[int, int],
+    decode: Callable,
+    pixels: np.ndarray | None = None,
+) -> list[int]:
+    """Decode all pictures with several threads; the iterator keeps those that can be decoded.
+
+    Args:
+        iterator: where the files are; those that can't be decoded are named on stderr.
+        size: height and width.
+        decode: how a file becomes pixels.
+        pixels: where they go, uint8 [n, height, width, 3]; None to check only.
+
+    Returns:
+        The places among all of those that were decoded.
+    """
+    paths = iterator.filepaths
+
+    def decode_some(places: range) -> list[int]:
+        broken = []
+        for place in places:
+            try:
+                picture = decode(paths[place], size)
+            except DECODE_ERRORS as error:
+                broken.append(place)
+                warn(f"{paths[place]}: left out, {reason(error)}")
+                continue
+            if pixels is not None:
+                pixels[place] = picture
+        return broken
+
+    chunks = [range(start, len(paths), 64) for start in range(64)]
+    with ThreadPoolExecutor(cores()) as pool:
+        broken = {place for some in pool.map(decode_some, chunks) for place in some}
+    whole = [place for place in range(len(paths)) if place not in broken]
+    names = file_names(iterator)
+    load_only(iterator, [names[place] for place in whole])
+    return whole
+
+
+def file_names(iterator: "DirectoryIterator") -> list[str]:
+    """The iterator's files as "<class>/<file>", on every system."""
+    return [name.replace(os.sep, "/") for name in iterator.filenames]
+
+
+def load_only(iterator: "DirectoryIterator", names: Sequence[str]) -> None:
+    """Have the iterator load these files of its folder, as file_names gives them, in this order."""
+    iterator.filenames = list(names)
+    iterator._filepaths = [os.path.join(iterator.directory, name) for name in names]
+    classes = [iterator.class_indices[name.split("/")[0]] for name in names]
+    iterator.classes = np.array(classes, np.int32)
+    iterator.n = iterator.samples = len(names)
+
+
+def check_balance(training: "DirectoryIterator", validation: "DirectoryIterator") -> None:
+    """Say so if some classes have far fewer pictures than others.
+
+    Raises:
+        InputError: there are too few for any to be held out for validation.
+    """
+    folder = training.directory
+    if not validation.samples:
+        raise InputError(
+            f"{folder}: too few pictures; a fifth of each class is held out for validation, so at "
+            "least one class must have five"
+        )
+    names = list(training.class_indices)
+    counts = np.bincount([*training.classes, *validation.classes], minlength=len(names))
+    few, many = counts.argmin(), counts.argmax()
+    if counts[many] >= UNEVEN * counts[few]:
+        warn(
+            f"{folder}: very uneven, {counts[few]} pictures of {names[few]}, {counts[many]} of "
+            f"{names[many]}; expect the small classes to be read badly"
+        )
+
+
+def is_grey(pixels: np.ndarray) -> bool:
+    """Whether red, green and blue are the same in all of uint8 [n, height, width, 3]."""
+    return all(np.array_equal(pixels[..., 0], pixels[..., channel]) for channel in (1, 2))

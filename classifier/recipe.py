@@ -1,12 +1,20 @@
-"""How to train: the article's way, the tuned way; optimizer, schedule, average of the weights."""
+"""How to train: the article's way and the tuned one, each a value that says all of it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
-from keras import layers
+from tensorflow.keras.preprocessing.image import DirectoryIterator
 
-from setting import Setting
+from classifier.batches import plain_batches, training_batches
+from classifier.pictures import Pictures
 
-# Recipe "tuned". On MNIST a peak of 1e-3 was no better over ten epochs, 3e-3 worse after five.
+# Larger batches than the article's 32 keep two cores busier.
+BATCH = 128
+# Fewer steps than these an epoch are too few to learn from: small sets get smaller batches.
+LEAST_STEPS, LEAST_BATCH = 64, 16
+# On MNIST a peak of 1e-3 was no better over ten epochs, 3e-3 worse after five.
 PEAK_LEARNING_RATE = 2e-3
 # So few epochs are better spent on larger steps, and on strokes as they are.
 SHORT_RUN, SHORT_RUN_PEAK = 4, 3e-3
@@ -14,50 +22,109 @@ WARM_UP = 0.15  # of all steps
 WEIGHT_DECAY = 0.05
 # Between two calls of TensorFlow Keras's loop takes up to a tenth of the time of a step.
 STEPS_A_CALL = 8
-# Fewer steps than these an epoch are too few to learn from: small sets get smaller batches.
-LEAST_STEPS, LEAST_BATCH = 64, 16
-
-
-def compile_model(model: keras.Sequential, setting: Setting, steps: int) -> None:
-    """Give the model the recipe's optimizer; the learning rate's curve spans all epochs."""
-    steps_a_call = 1
-    if setting.recipe == "article":
-        optimizer = "rmsprop"
-    else:
-        if steps % STEPS_A_CALL == 0:
-            steps_a_call = STEPS_A_CALL
-        total = setting.epochs * steps
-        peak = SHORT_RUN_PEAK if setting.epochs <= SHORT_RUN else PEAK_LEARNING_RATE
-        curve = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=peak / 25,
-            warmup_target=peak,
-            warmup_steps=max(1, int(WARM_UP * total)),
-            decay_steps=max(1, int((1 - WARM_UP) * total)),
-        )
-        optimizer = keras.optimizers.AdamW(curve, weight_decay=WEIGHT_DECAY)
-    model.compile(
-        optimizer,
-        loss="categorical_crossentropy",
-        metrics=["acc"],
-        steps_per_execution=steps_a_call,
-    )
-
-
 # The n-th weights count in the average as n to this power. Of 22,000 pictures of MNIST, held out
 # and test, it gets a tenth fewer wrong in epochs 16 to 20 (2 seeds); with 6 or 12, 7% fewer. After
 # one epoch, in which the weights change much, 3 gets 5% more wrong, 12 1% more (4 seeds).
 AVERAGE_POWER, SHORT_RUN_POWER = 3, 12
+
+Batches = tf.data.Dataset | DirectoryIterator
+
+
+class Recipe(NamedTuple):
+    """All that makes a training what it is, but for the network and the weights it starts from."""
+
+    training: Callable[
+        [int], Batches
+    ]  # from the number of epochs done to the other epochs' batches
+    validation: Batches
+    steps: int  # an epoch
+    optimizer: Callable[[], keras.optimizers.Optimizer]  # makes it where its variables shall be
+    shuffle: bool = False  # Keras puts the batches into another order in every epoch
+    steps_a_call: int = 1  # of TensorFlow
+    average_power: int | None = None  # of the average of the weights; None for no average
+    grey: bool = False  # all pictures are known to be grey
+
+
+def article(training: DirectoryIterator, validation: DirectoryIterator) -> Recipe:
+    """The article's recipe to the letter: rmsprop, pictures as the generators load them."""
+    return Recipe(
+        training=lambda done: training,
+        validation=validation,
+        steps=len(training),
+        optimizer=keras.optimizers.RMSprop,
+        shuffle=True,
+    )
+
+
+def tuned(
+    pictures: Pictures,
+    held_out: Pictures,
+    classes: int,
+    epochs: int,
+    batch_size: int | None,
+    seed: int,
+    flip: bool,
+    strokes: bool,
+) -> Recipe:
+    """AdamW, one cycle of the learning rate over all epochs, augmented batches, averaged weights.
+
+    Args:
+        pictures: to learn from.
+        held_out: to validate on.
+        classes: how many there are.
+        epochs: of the whole training.
+        batch_size: None for BATCH, or fewer if the set is small.
+        seed: of what is drawn at random.
+        flip: learn from mirror images, too.
+        strokes: the pictures are handwriting, bright on dark; vary the pen.
+    """
+    count = len(pictures.labels)
+    batch = min(batch_size or min(BATCH, max(LEAST_BATCH, count // LEAST_STEPS)), count)
+    steps = count // batch  # those left over are others in every epoch
+    if steps >= LEAST_STEPS:
+        steps -= steps % STEPS_A_CALL
+    short = epochs <= SHORT_RUN
+    peak = SHORT_RUN_PEAK if short else PEAK_LEARNING_RATE
+    return Recipe(
+        training=lambda done: training_batches(
+            pictures, classes, batch, steps, range(done, epochs), seed, flip, strokes and not short
+        ),
+        validation=plain_batches(held_out, classes),
+        steps=steps,
+        optimizer=lambda: keras.optimizers.AdamW(
+            one_cycle(peak, epochs * steps), weight_decay=WEIGHT_DECAY
+        ),
+        steps_a_call=1 if steps % STEPS_A_CALL else STEPS_A_CALL,
+        average_power=SHORT_RUN_POWER if short else AVERAGE_POWER,
+        grey=pictures.grey and held_out.grey,
+    )
+
+
+def one_cycle(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """A learning rate that rises to its peak and falls to 0 along a cosine, in so many steps."""
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=peak / 25,
+        warmup_target=peak,
+        warmup_steps=max(1, int(WARM_UP * steps)),
+        decay_steps=max(1, int((1 - WARM_UP) * steps)),
+    )
 
 
 class Average(keras.callbacks.Callback):
     """Has an average of the weights validated and saved, in which later ones count more.
 
     It wanders less from epoch to epoch than the weights themselves, so that the best val_acc says
-    more (polynomial-decay averaging: Shamir and Zhang 2013). Its variables are the optimizer's, and
-    are saved with them; from validation to the end of an epoch they change places with the weights.
+    more (polynomial-decay averaging: Shamir and Zhang 2013). It is over the weights after every
+    call of TensorFlow, which is every step or every eighth. Its variables are the optimizer's, and
+    are saved with them. Before validation the average and the weights change places; at the end of
+    the epoch, when the callbacks before this one have saved them so, they change back.
+
+    Args:
+        model: compiled.
+        power: the n-th weights count as n to this power.
     """
 
-    def __init__(self, model: keras.Sequential, power: int):
+    def __init__(self, model: keras.Model, power: int):
         super().__init__()
         self.power = power
         add = model.optimizer.add_variable_from_reference
@@ -71,31 +138,21 @@ class Average(keras.callbacks.Callback):
         for weights, average in self.pairs:
             average.assign_add(share * (weights - average))
 
-    def swap(self) -> None:
+    def change_places(self) -> None:
         for weights, average in self.pairs:
             values = weights.numpy()
             weights.assign(average)
             average.assign(values)
 
     def on_train_begin(self, logs=None):
-        if self.count.numpy():  # the state was saved when they had changed places
-            self.swap()
+        if self.count.numpy():  # restored from what was saved when they had changed places
+            self.change_places()
 
     def on_train_batch_end(self, batch, logs=None):
         self.add_weights()
 
     def on_test_begin(self, logs=None):
-        self.swap()
+        self.change_places()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.swap()
-
-
-def set_steps(model: keras.Sequential, steps: int, parts: int) -> None:
-    """Have the model go on as after so many training steps, each computed in so many parts."""
-    model.optimizer.iterations.assign(steps)
-    for layer in model.layers:
-        if isinstance(layer, layers.Dropout):
-            # How often it has drawn, once a part, is not in the weights files that Keras writes.
-            state = layer.seed_generator.state
-            state.assign([int(state[0]), steps * parts])
+        self.change_places()

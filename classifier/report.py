@@ -1,93 +1,174 @@
-"""What evaluate and predict found, as tables and calls of charts."""
+"""What training, evaluate and predict found, as tables and calls of charts."""
 
-import tempfile
-from collections.abc import Sequence
+import errno
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from classifier import charts
-from classifier.console import printable
-from classifier.files import whole_file, write_csv
-from classifier.pictures import Pictures, decode
-from setting import Setting
+from classifier.charts import Prediction
+from classifier.console import printable, warn
+from classifier.files import write_csv
 
 # With few classes evaluate also prints the table; more lines than a screen has are no help.
 MOST_CLASSES_PRINTED = 20
 # Of MNIST's test images 83 are answered with less certainty; 20 of these answers are wrong.
 UNSURE = 0.6
+# What is wrong with the disk is wrong for weights and every other file, too.
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def write_predictions(setting: Setting, rows: list[dict[str, Any]]) -> None:
-    """Write predictions.csv, and predictions.png: what was given, seen and answered."""
-    folder = Path(setting.data_dir, "report")
-    columns = ("file", "label", "confidence", "second_guess", "second_confidence")
-    write_csv(folder / "predictions.csv", [{name: row[name] for name in columns} for row in rows])
-    rows = [charts.PredictionRow(**row) for row in rows]
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as beside:
-        path = Path(beside, "predictions.png")
-        sheets = charts.prediction_sheets(rows, path, UNSURE)
-        for sheet in folder.glob("predictions*.png"):  # there may have been more of them
-            sheet.unlink(missing_ok=True)  # another predict may do the same
-        for sheet in sheets:
-            sheet.replace(folder / sheet.name)
-    print(f"all answers: {folder / 'predictions.csv'}, with the pictures: {folder / path.name}")
+def written(path: Path, write: Callable[[Path], None]) -> bool:
+    """Have write(path) write a report, and say whether it did.
+
+    A report that is open in Excel, or whose folder is read-only, is named on stderr: that is no
+    reason to end a training, or to keep the answers back.
+
+    Raises:
+        OSError: the disk is full or fails.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path)
+    except OSError as error:
+        if error.errno in DISK_FAULTS:
+            raise
+        denied = isinstance(error, PermissionError)
+        hint = "; is it open in another program, or its folder read-only?" if denied else ""
+        warn(f"{path}: not updated, {error.strerror or error}{hint}")
+        return False
+    return True
 
 
-def write_report(
-    setting: Setting, classes: list[str], pictures: Pictures, chances: np.ndarray
-) -> None:
-    """Write what evaluate found: by class, the confusion matrix, and the worst mistakes."""
-    folder = Path(setting.data_dir, "report")
-    guesses = chances.argmax(axis=1)
-    counts = np.zeros((len(classes), len(classes)), int)
-    np.add.at(counts, (pictures.labels, guesses), 1)
-    table = class_table(counts, classes)
-    write_csv(folder / "classes.csv", table)
-    if len(classes) <= MOST_CLASSES_PRINTED:
-        print(f"{'class':20} {'images':>7} {'accuracy':>9} {'precision':>9} {'recall':>9}")
-        for row in table:
-            figures = " ".join(f"{row[name]:9.4f}" for name in ("accuracy", "precision", "recall"))
-            print(f"{printable(row['class'])[:20]:20} {row['images']:7} {figures}")
-    with whole_file(folder / "confusion.png") as partial:
-        charts.confusion_matrix(counts, classes, partial)
-    wrong = np.flatnonzero(guesses != pictures.labels)
-    wrong = wrong[np.argsort(-chances[wrong, guesses[wrong]])][: charts.MOST_MISTAKES]
-    with whole_file(folder / "mistakes.png") as partial:
-        charts.mistakes(
-            [decode(pictures.paths[index], setting) for index in wrong],
-            [classes[pictures.labels[index]] for index in wrong],
-            [classes[guesses[index]] for index in wrong],
-            [float(chances[index, guesses[index]]) for index in wrong],
-            partial,
-        )
-
-
-def class_table(counts: np.ndarray, classes: Sequence[str]) -> list[dict[str, str | int | float]]:
-    """Accuracy, precision and recall by class.
-
-    A class's accuracy is the share of all pictures that were rightly put into it or rightly kept
-    out of it (one against the rest). What would be 0/0 is 0.0.
+def training(folder: Path, rows: list[dict[str, float]], smoothing: float, classes: int) -> None:
+    """Draw training_curves.png.
 
     Args:
-        counts: int [k, k], rows are the true classes, columns the predicted ones.
+        folder: where to put it.
+        rows: one an epoch, at least one: epoch, loss, acc, val_loss, val_acc.
+        smoothing: the share of each label's certainty that training, on augmented pictures, gives
+            to all classes alike; 0 if it takes pictures and labels as they are.
+        classes: how many there are.
+
+    Raises:
+        OSError: the disk is full or fails; this holds for evaluation and predictions, too.
+    """
+    least = least_loss(smoothing, classes)
+    written(folder / "training_curves.png", partial(charts.training_curves, rows, least))
+
+
+def least_loss(smoothing: float, classes: int) -> float:
+    """The cross-entropy of smoothed labels with answers that are just like them."""
+    label = np.full(classes, smoothing / classes)
+    label[0] += 1 - smoothing
+    label = label[label > 0]
+    return float(-(label * np.log(label)).sum())
+
+
+def evaluation(
+    folder: Path,
+    classes: list[str],
+    labels: np.ndarray,
+    chances: np.ndarray,
+    open_picture: Callable[[int], np.ndarray],
+) -> None:
+    """Print and write what evaluate found: by class, the confusion matrix, the worst mistakes.
+
+    Args:
+        folder: where to put classes.csv, confusion.png and mistakes.png.
+        classes: their k names.
+        labels: int [n], at least one.
+        chances: float32 [n, k], what the network says.
+        open_picture: gives the picture of an index below n, uint8 [h, w, 3]; it is called for the
+            mistakes that are shown.
+    """
+    guesses = chances.argmax(axis=1)
+    counts = np.zeros((len(classes), len(classes)), int)
+    np.add.at(counts, (labels, guesses), 1)
+    table = class_table(counts, classes)
+    written(folder / "classes.csv", lambda path: write_csv(path, table))
+    if len(classes) <= MOST_CLASSES_PRINTED:
+        print_table(table)
+    written(folder / "confusion.png", partial(charts.confusion_matrix, counts, classes))
+    wrong = np.flatnonzero(guesses != labels)
+    wrong = wrong[np.argsort(-chances[wrong, guesses[wrong]])][: charts.MOST_MISTAKES]
+    mistakes = [
+        charts.Mistake(
+            open_picture(int(index)),
+            classes[labels[index]],
+            classes[guesses[index]],
+            float(chances[index, guesses[index]]),
+        )
+        for index in wrong
+    ]
+    written(folder / "mistakes.png", partial(charts.mistakes, mistakes))
+
+
+def class_table(
+    counts: np.ndarray, classes: Sequence[str]
+) -> list[dict[str, str | int | float | None]]:
+    """Precision, recall and F1 by class, as in scikit-learn's classification report.
+
+    Args:
+        counts: int [k, k], rows are the true classes, columns the predicted ones; not all 0.
         classes: their k names.
 
     Returns:
-        One row a class: class, images, accuracy, precision, recall. The last row, "all", has the
-        share of all pictures put into the right class, and the plain means over the classes.
+        One row a class: class, images, precision, recall, f1; what would be 0/0 is 0.0. Two more
+        follow: "accuracy", the share of all images put into the right class, in the column f1; and
+        "macro avg", the plain means over the classes that there are images or guesses of.
     """
     right, images, guesses = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-    total = counts.sum()
     # Where a divisor is 0, so is what it divides.
-    accuracy = (total - images - guesses + 2 * right) / max(total, 1)
-    precision, recall = right / np.maximum(guesses, 1), right / np.maximum(images, 1)
-    columns = {
-        "class": [*classes, "all"],
-        "images": [*images.tolist(), int(total)],
-        "accuracy": [*accuracy.tolist(), float(right.sum() / max(total, 1))],
-        "precision": [*precision.tolist(), float(precision.mean())],
-        "recall": [*recall.tolist(), float(recall.mean())],
-    }
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    figures = np.stack(
+        [
+            right / np.maximum(guesses, 1),
+            right / np.maximum(images, 1),
+            2 * right / np.maximum(guesses + images, 1),
+        ],
+        axis=1,
+    )
+    total, means = int(images.sum()), figures[images + guesses > 0].mean(axis=0)
+    rows = [
+        *zip(classes, images.tolist(), *figures.T.tolist(), strict=True),
+        ("accuracy", total, None, None, float(right.sum() / total)),
+        ("macro avg", total, *means.tolist()),
+    ]
+    columns = ("class", "images", "precision", "recall", "f1")
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def print_table(table: list[dict[str, str | int | float | None]]) -> None:
+    print(f"{'class':20} {'images':>7} {'precision':>9} {'recall':>9} {'f1':>9}")
+    for name, images, *figures in map(dict.values, table):
+        line = " ".join(" " * 9 if figure is None else f"{figure:9.4f}" for figure in figures)
+        print(f"{printable(name)[:20]:20} {images:7} {line}")
+
+
+def predictions(folder: Path, rows: list[Prediction]) -> None:
+    """Write predictions.csv, and predictions.png: what was given, seen and answered.
+
+    Args:
+        folder: where to put them; of many pictures there are also predictions-2.png to -5.png.
+        rows: at least one; charts.drop_pictures may have been through them.
+    """
+    table, said = folder / "predictions.csv", []
+    columns = ("file", "label", "confidence", "second_guess", "second_confidence")
+    content = [{name: getattr(row, name) for name in columns} for row in rows]
+    if written(table, lambda path: write_csv(path, content)):
+        said.append(f"all answers: {table}")
+    paths = [folder / "predictions.png"]
+    paths += [folder / f"predictions-{n + 1}.png" for n in range(1, charts.MOST_SHEETS)]
+    sheets = charts.sheets(rows, UNSURE)
+    drawn = [
+        written(path, partial(charts.prediction_sheet, title, part, UNSURE))
+        for path, (title, part) in zip(paths, sheets, strict=False)
+    ]
+    if all(drawn):
+        said.append(f"with the pictures: {paths[0]}")
+    for path in filter(Path.exists, paths[len(sheets) :]):  # an earlier predict had more of them
+        written(path, lambda old: old.unlink(missing_ok=True))  # another may do the same
+    if said:
+        print(printable(", ".join(said)))

@@ -1,76 +1,138 @@
-"""What a run leaves in its folder, and how a later one goes on from it."""
+"""What a run leaves in its folder, and how a later one goes on from it.
 
+model_weight/weights-improvement-{epoch:02d}-{val_acc:.5f}.weights.h5   the checkpoints
+model_weight/model.json           what they are: network, classes, settings of the training
+model_weight/split.json           which files were trained on, and which were held out
+model_weight/last-epoch.weights.h5   the state, optimizer included, that --is_restore goes on from
+model_weight/previous/<date-time>/   what earlier trainings left; never deleted
+report/history.csv                a row an epoch
+"""
+
+import contextlib
 import csv
 import datetime
-import json
-import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import filelock
 import keras
 
 from classifier.console import InputError, printable, warn
 from classifier.files import write_csv
 from classifier.weights import load_weights, save_weights, without_optimizer
-from setting import Setting
 
 CHECKPOINT = "weights-improvement-{epoch:02d}-{val_acc:.5f}.weights.h5"
 CHECKPOINT_NAME = re.compile(r"weights-improvement-(\d+)-(\d+\.\d+)\.weights\.h5")
-# The state after the last finished epoch, optimizer included, from which --is_restore goes on.
 LAST_EPOCH = "last-epoch.weights.h5"
+# The columns of history.csv between the epoch and its seconds.
+CURVES = ("loss", "acc", "val_loss", "val_acc")
 
 
-def checkpoints(folder: str | os.PathLike) -> list[Path]:
+def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in the folder, best val_acc first; of equals, the later epoch."""
     found = []
-    for path in Path(folder).glob("*.weights.h5"):
+    for path in folder.glob("*.weights.h5"):
         if match := CHECKPOINT_NAME.fullmatch(path.name):
             found.append((float(match[2]), int(match[1]), path))
     return [path for _, _, path in sorted(found, reverse=True)]
 
 
-# The columns of history.csv between the epoch and its seconds.
-CURVES = ("loss", "acc", "val_loss", "val_acc")
+def load_first(model: keras.Model, paths: list[Path]) -> tuple[Path, int] | None:
+    """Load the first of the weights files that can be used; those before it are named on stderr.
 
-
-class Checkpoint(keras.callbacks.Callback):
-    """After each epoch, keeps the weights if val_acc is the best yet, and the state to go on from.
-
-    `rows` is the history of the run: a dict an epoch, as in history.csv.
+    Returns:
+        The file and the epochs that it has behind it; None if none can be used.
     """
-
-    def __init__(self, setting: Setting, rows: list[dict[str, float]]):
-        super().__init__()
-        self.setting, self.rows = setting, rows
-        self.best = max((row["val_acc"] for row in rows), default=-1.0)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.monotonic()
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds = time.monotonic() - self.start
-        epoch += 1  # Keras counts from 0, file names and people from 1
-        folder, last = Path(self.setting.checkpoint_path), epoch == self.setting.epochs
-        if logs["val_acc"] > self.best and (epoch % self.setting.save_epochs == 0 or last):
-            self.best = logs["val_acc"]
-            path = folder / CHECKPOINT.format(epoch=epoch, val_acc=self.best)
-            save_weights(without_optimizer(self.model), path, epoch)
-            print(f"\nbest val_acc yet: {printable(str(path))}")
-        row = {"epoch": epoch} | {name: float(logs[name]) for name in CURVES} | {"seconds": seconds}
-        self.rows.append(row)
-        write_csv(Path(self.setting.data_dir, "report", "history.csv"), self.rows)
-        save_weights(self.model, folder / LAST_EPOCH, epoch)
+    for path in paths:
+        try:
+            return path, load_weights(model, path)
+        except InputError as error:
+            warn(f"{error}; passed over")
+    return None
 
 
-def move_earlier_run(setting: Setting) -> None:
-    """Move what the last run left to model_weight/previous/<date-time>/: nothing is lost."""
-    folder, reports = Path(setting.checkpoint_path), Path(setting.data_dir, "report")
+def go_on(model: keras.Model, folder: Path) -> int:
+    """Load the state after the run's last epoch, else its best weights.
+
+    Returns:
+        The number of epochs that are done; 0 if the run has not finished one.
+
+    Raises:
+        InputError: there are weights, and none can be used.
+    """
+    last, best = list(folder.glob(LAST_EPOCH)), checkpoints(folder)
+    found = load_first(model, last) or load_first(without_optimizer(model), best)
+    if found:
+        return found[1]
+    if last or best:
+        raise InputError(
+            f"{folder}: none of the weights here can be gone on from; without --is_restore a new "
+            "training begins, and they are moved to previous/"
+        )
+    print(f"no finished epoch in {folder}: starting with the first")
+    return 0
+
+
+# ---------------------------------------------------------------- a training at work
+
+
+@contextlib.contextmanager
+def at_work(folder: Path, reports: Path, restoring: bool, again: str) -> Iterator[None]:
+    """Keep other trainings away while the body runs; if it is stopped, say what is saved.
+
+    Args:
+        folder: of the weights.
+        reports: of the tables and charts.
+        restoring: the body goes on with what is in the folder.
+        again: what to type to go on.
+
+    Raises:
+        InputError: another training is at work here; or the body met an error of the disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    reports.mkdir(parents=True, exist_ok=True)
+    before = finished(folder)
+
+    def saved() -> str:
+        if finished(folder) and (restoring or finished(folder) != before):
+            return f"finished epochs are saved in {folder}; to go on: {again}"
+        return "no epoch was finished" + f"; what was in {folder} is unharmed" * bool(before)
+
+    try:
+        with (
+            filelock.FileLock(folder / ".train.lock", timeout=0),
+            filelock.FileLock(reports / ".train.lock", timeout=0),
+        ):
+            for path in folder.glob(".partial-*"):  # a training that was killed left them
+                path.unlink()
+            yield
+    except filelock.Timeout as error:
+        place = Path(error.lock_file).parent
+        raise InputError(f"{place}: another training is at work here") from None
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or folder}: {error.strerror or error}; {saved()}"
+        ) from None
+    except (KeyboardInterrupt, SystemExit):
+        warn(f"interrupted; {saved()}")
+        raise
+
+
+def finished(folder: Path) -> set[tuple[str, int]]:
+    """The weights in the folder, and when they were written."""
+    there = [*checkpoints(folder), *folder.glob(LAST_EPOCH)]
+    return {(path.name, path.stat().st_mtime_ns) for path in there}
+
+
+def move_earlier_run(folder: Path, reports: Path) -> None:
+    """Move what the last run left to previous/<date-time>/ in its folder: nothing is lost."""
     # model.json last: whatever checkpoints remain if this is interrupted can still be used.
     left = [*checkpoints(folder), *reports.glob("[!.]*")]
-    left += [path for path in (folder / LAST_EPOCH, folder / "model.json") if path.exists()]
+    names = (LAST_EPOCH, "split.json", "model.json")
+    left += [folder / name for name in names if (folder / name).exists()]
     if left:
         now = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
         previous = folder / "previous" / now
@@ -80,35 +142,46 @@ def move_earlier_run(setting: Setting) -> None:
         print(f"the last run's files are now in {previous}")
 
 
-def start_from(model: keras.Sequential, setting: Setting) -> int:
-    """Load the weights, and after an interruption the optimizer's state, that training starts from.
+class Checkpoint(keras.callbacks.Callback):
+    """After each epoch, keeps the weights if val_acc is the best yet, and the state to go on from.
 
-    Returns:
-        The number of epochs already done.
+    Args:
+        folder: of the weights.
+        reports: of history.csv.
+        epochs: of the whole training; the last is looked at whatever save_epochs says.
+        save_epochs: look for a better val_acc every so many epochs.
     """
-    if setting.restore_model:
-        load_weights(without_optimizer(model), setting.restore_model)
-        return setting.initial_epoch
-    if not setting.is_restore:
-        return 0
-    folder = Path(setting.checkpoint_path)
-    if (folder / LAST_EPOCH).exists():
-        try:
-            return load_weights(model, folder / LAST_EPOCH)
-        except InputError as error:
-            warn(f"{error}; going on from the best checkpoint instead")
-    for path in checkpoints(folder):
-        try:
-            return load_weights(without_optimizer(model), path)
-        except InputError as error:
-            warn(f"{error}; passed over")
-    print(f"no finished epoch in {folder}: starting with the first")
-    return 0
+
+    def __init__(self, folder: Path, reports: Path, epochs: int, save_epochs: int):
+        super().__init__()
+        self.folder, self.reports = folder, reports
+        self.epochs, self.save_epochs = epochs, save_epochs
+        self.rows: list[dict[str, float]] | None = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.rows is None:  # the first one, which goes on with the history of those before it
+            self.rows = read_history(self.reports, epoch)
+            self.best = max((row["val_acc"] for row in self.rows), default=-1.0)
+        self.start = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.monotonic() - self.start
+        epoch += 1  # Keras counts from 0, file names and people from 1
+        due = epoch % self.save_epochs == 0 or epoch == self.epochs
+        if due and logs["val_acc"] > self.best:
+            self.best = logs["val_acc"]
+            path = self.folder / CHECKPOINT.format(epoch=epoch, val_acc=self.best)
+            save_weights(without_optimizer(self.model), path, epoch)
+            print(f"\nbest val_acc yet: {printable(str(path))}")
+        row = {"epoch": epoch} | {name: float(logs[name]) for name in CURVES} | {"seconds": seconds}
+        self.rows.append(row)
+        write_csv(self.reports / "history.csv", self.rows)
+        save_weights(self.model, self.folder / LAST_EPOCH, epoch)
 
 
-def read_history(setting: Setting, done: int) -> list[dict[str, float]]:
+def read_history(reports: Path, done: int) -> list[dict[str, float]]:
     """The rows of history.csv up to the epoch that is done."""
-    path = Path(setting.data_dir, "report", "history.csv")
+    path = reports / "history.csv"
     if not done or not path.exists():
         return []
     try:
@@ -121,30 +194,3 @@ def read_history(setting: Setting, done: int) -> list[dict[str, float]]:
     except (ValueError, TypeError, OverflowError, csv.Error) as error:
         warn(f"{path}: damaged ({error}); the history starts anew")
         return []
-
-
-def what_is_saved(folder: Path) -> str:
-    if (folder / LAST_EPOCH).exists() or checkpoints(folder):
-        return f"finished epochs are saved in {folder}, --is_restore goes on from there"
-    return "no epoch was finished"
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """What describe wrote, checked. Raises InputError if it is missing or damaged."""
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        classes = description["classes"]
-        sizes = (description["img_width"], description["img_height"])
-        if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-            raise ValueError("its classes are not a list of names")
-        if not all(type(size) is int and 0 < size < 10_000 for size in sizes):
-            raise ValueError("its image size is not a number of pixels")
-        if any(name in (".", "..") or Path(name).name != name for name in classes):
-            raise ValueError("a class is not the name of a folder")  # evaluate would read elsewhere
-        if type(description["handwriting"]) is not bool or len(classes) < 2:
-            raise ValueError("it does not describe a network")
-        if type(description["trained_on"]) is not str:
-            raise ValueError("it does not say what the network was trained on")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: missing or damaged ({error}); --mode train makes it") from None
-    return description

@@ -15,52 +15,110 @@ from classifier.console import InputError
 from classifier.files import save
 
 
-class WeightsInMemory(io.BytesIO):
+class InMemory(io.BytesIO):
     """What Keras takes for the path of a weights file, since it looks at the ending only."""
 
     def __str__(self):
         return "in memory.weights.h5"
 
 
-def save_weights(model: keras.Sequential, path: Path, epoch: int) -> None:
-    """Save the weights, whole or not at all, with the SHA-256 by which load_weights knows them."""
+def save_weights(model: keras.Model, path: Path, epoch: int) -> None:
+    """Save the weights, whole or not at all, with what load_weights knows them by.
+
+    Args:
+        model: if it has an optimizer, its state is saved, too.
+        path: ends in .weights.h5.
+        epoch: how many epochs the weights have behind them.
+    """
     # HDF5 never writes to the disk: where that is full, it crashes when the program ends.
-    memory = WeightsInMemory()
+    memory = InMemory()
     model.save_weights(memory)
     with h5py.File(memory, "r+") as file:
         file.attrs["epoch"] = epoch
+        # How often Dropout has drawn isn't in the files that Keras writes.
+        file.attrs["drawn"] = [int(state[1]) for state in random_states(model)]
         file.attrs["sha256"] = weights_digest(file)
     save(path, memory.getbuffer())
 
 
-def without_optimizer(model: keras.Sequential) -> keras.Sequential:
+def without_optimizer(model: keras.Model) -> keras.Model:
     """The same layers; a file of their weights is a third as large as with AdamW's state."""
-    return keras.Sequential([keras.Input(model.input_shape[1:]), *model.layers])
+    return keras.Model(model.inputs, model.outputs)
 
 
-def load_weights(model: keras.Sequential, path: str | os.PathLike) -> int:
+def load_weights(model: keras.Model, path: str | os.PathLike) -> int:
     """Load the weights that save_weights or Keras saved; returns the epochs they have behind them.
 
     Raises:
-        InputError: the file is damaged, or holds something else than this network's weights.
+        InputError: the file is missing or damaged, or holds the weights of another network.
     """
     try:
         with h5py.File(path) as file:
             check_arrays(file, os.path.getsize(path))
-            if file.attrs.get("sha256", digest := weights_digest(file)) != digest:
+            if file.attrs.get("sha256") not in (None, weights_digest(file)):
                 raise ValueError("its SHA-256 does not match")
             epoch = int(file.attrs.get("epoch", 0))
             if not 0 <= epoch < 1_000_000:  # it is multiplied with the steps of an epoch
                 raise ValueError(f"no run has {epoch} epochs behind it")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", "Skipping variable loading for optimizer")
-            model.load_weights(path)
+            drawn = [int(count) for count in file.attrs.get("drawn", [])]
+            misfit = difference(layer_shapes(file), layer_shapes_of(model))
+        if not misfit:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", "Skipping variable loading for optimizer")
+                model.load_weights(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
     except Exception as error:  # h5py and Keras raise of every kind for a damaged file
         first_line = str(error).strip().split("\n")[0]
+        raise InputError(f"{path}: damaged ({first_line})") from error
+    if misfit:
         raise InputError(
-            f"{path}: damaged, or not this network's weights ({first_line})"
-        ) from error
+            f"{path}: not the weights of this network, {misfit}; was build_model changed since?"
+        )
+    for state, count in zip(random_states(model), drawn, strict=False):  # older files have none
+        state.assign([int(state[0]), count])
     return epoch
+
+
+def random_states(model: keras.Model) -> list[keras.Variable]:
+    """The variables, int [2], of seed and count, from which the model's layers draw."""
+    generators = (getattr(layer, "seed_generator", None) for layer in model.layers)
+    return [generator.state for generator in generators if generator is not None]
+
+
+def layer_shapes(file: h5py.File) -> dict[str, list[tuple[int, ...]]]:
+    """The shapes of each layer's arrays, by the layer's place in the file."""
+    shapes = {}
+
+    def add(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset) and name.startswith("layers/"):
+            shapes.setdefault(name.split("/")[1], []).append(item.shape)
+
+    file.visititems(add)
+    return shapes
+
+
+def layer_shapes_of(model: keras.Model) -> dict[str, list[tuple[int, ...]]]:
+    """The shapes that a file of the model's weights has."""
+    memory = InMemory()
+    without_optimizer(model).save_weights(memory)
+    with h5py.File(memory) as file:
+        return layer_shapes(file)
+
+
+def difference(there: dict[str, list], here: dict[str, list]) -> str | None:
+    """The first layer of which the file and the network have other shapes, in words."""
+
+    def words(shapes: list | None) -> str:
+        return " and ".join(map(str, shapes)) if shapes else "nothing"
+
+    for layer in [*here, *there]:
+        if there.get(layer) != here.get(layer):
+            return (
+                f"whose layer {layer} has {words(here.get(layer))} where the file has "
+                f"{words(there.get(layer))}"
+            )
+    return None
 
 
 def check_arrays(file: h5py.File, size: int) -> None:
@@ -76,6 +134,8 @@ def check_arrays(file: h5py.File, size: int) -> None:
             return
         if item.external or item.is_virtual:
             raise ValueError(f"{name} lies in another file")
+        if item.dtype.kind not in "fiub":  # text and references can unfold to any size
+            raise ValueError(f"{name} holds no numbers")
         # A header can promise any size, also of the chunks that an array is read in; Keras stores
         # weights as they are, not compressed.
         promised += max(item.size, math.prod(item.chunks or ())) * item.dtype.itemsize

@@ -6,25 +6,17 @@ Burges, "The MNIST database", http://yann.lecun.com/exdb/mnist. People hand in p
 scans and Paint drawings; a network trained on MNIST reads those once they have gone the same way.
 """
 
-import logging
 import os
-import warnings
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy import ndimage
 
-# Twice the largest camera in use; beyond it a file is a mishap or an attack.
-MAX_PIXELS = 100_000_000
+from classifier.pictures import open_picture, upright
+
 WORK_SIDE = 640  # px; a digit a twentieth of the picture high still has 32 px, more than MNIST's 20
 OVERSAMPLING = 6  # a stroke's edge is set to a sixth of a pixel: more reads no better
 BOX_SHARE = 20 / 28  # MNIST's digits fit in 20 of the 28 pixels
-
-# What is wrong with a picture is said below in one line; Pillow's own warnings would be more.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 class NoInkError(ValueError):
@@ -49,71 +41,16 @@ def to_mnist(
 
     Raises:
         NoInkError: the picture is blank.
-        ValueError: the picture has more than MAX_PIXELS pixels.
+        ValueError: the picture has no pixels, or too many.
         OSError: the file cannot be read, is no picture, or ends too early.
     """
-    image = _shrunk(picture) if isinstance(picture, Image.Image) else open_picture(picture)
+    opened = isinstance(picture, Image.Image)
+    image = upright(picture, WORK_SIDE) if opened else open_picture(picture, WORK_SIDE)
     if _is_mnist_like(image, height, width):
         return np.asarray(image.convert("L"))
     pixels = _on_paper(image)
     ink, mask = _find_ink(pixels)
     return _render(ink, mask, height, width)
-
-
-# ---------------------------------------------------------------- opening
-
-
-def open_picture(path: str | os.PathLike) -> Image.Image:
-    """The picture upright, at most WORK_SIDE pixels a side, in mode L, RGB or RGBa.
-
-    Raises:
-        ValueError, OSError: as to_mnist.
-    """
-    with Path(path).open("rb") as file:
-        try:
-            with Image.open(file) as image:
-                if image.width * image.height <= MAX_PIXELS:
-                    # JPEG is decoded at 1/2, 1/4 or 1/8, which is far faster
-                    image.draft(None, (WORK_SIDE, WORK_SIDE))
-                return _shrunk(image)
-        except Image.DecompressionBombError:
-            raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
-        except (OSError, ValueError):
-            raise
-        except Exception as error:  # Pillow's decoders raise whatever a broken file trips them into
-            raise OSError(f"cannot read the picture: {error}") from error
-
-
-def _shrunk(image: Image.Image) -> Image.Image:
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
-    if not image.width * image.height:
-        raise NoInkError
-    image = _plain_mode(image)
-    image.thumbnail((WORK_SIDE, WORK_SIDE), Image.Resampling.BILINEAR)
-    image = ImageOps.exif_transpose(image)
-    return _eight_bits(image) if image.mode == "F" else image
-
-
-def _plain_mode(image: Image.Image) -> Image.Image:
-    """The picture in mode L, F, RGB or, so that shrinking mixes in no unseen colours, RGBa."""
-    if image.mode == "RGBa":
-        return image.copy()
-    if image.mode.startswith(("I", "F")):
-        return image.convert("F")
-    if image.has_transparency_data:
-        return image.convert("RGBA").convert("RGBa")
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    return image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    # Pillow clips 16 bits at 255 where it should scale; these modes do not say what white is either
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
-    scaled = (values - low) * (255 / max(high - low, 255 / 2))
-    return Image.fromarray(scaled.astype(np.uint8))
 
 
 def _is_mnist_like(image: Image.Image, height: int, width: int) -> bool:

@@ -1,0 +1,243 @@
+"""model.json and split.json: what a network is, and what its training was, for later runs."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from tensorflow.keras.preprocessing.image import DirectoryIterator
+
+from classifier.console import InputError, warn
+from classifier.files import save
+from classifier.pictures import file_names, load_only
+
+# What makes a training what it is. --is_restore takes it from the run that it goes on with.
+CARRIED = (
+    *("recipe", "precision", "img_width", "img_height", "label_nums", "epochs", "batch_size"),
+    *("seed", "horizontal_flip"),
+)
+# What two descriptions of one network may differ in: Keras counts names up, and the precision of
+# its layers, their seeds and where their code lives are not what a person means by the network.
+INCIDENTAL = ("name", "dtype", "seed", "module", "registered_name", "build_config")
+# A limit on what is believed of a file's word: nobody trains on larger pictures.
+MOST_SIDE = 4096
+
+SIDES = ("img_width", "img_height")
+MOST_NAMED = 20  # a screen of names is enough to know what happened
+
+Split = dict[str, list[str]]  # "training" and "validation": names of files, "<class>/<file>"
+
+
+def write(
+    setting: Any,
+    written: dict[str, Any],
+    trained_on: str,
+    handwriting: bool,
+    training: DirectoryIterator,
+    validation: DirectoryIterator,
+) -> None:
+    """Write split.json, then model.json, into the Setting's checkpoint_path.
+
+    Args:
+        setting: of the training, with nothing left open.
+        written: the network as build_model has it, as of_network gives it.
+        trained_on: what the pictures are.
+        handwriting: they are like MNIST's, so that a person's are to be cleaned up.
+        training: the files to learn from.
+        validation: the files held out.
+    """
+    said = {"classes": list(training.class_indices)}
+    said |= {name: getattr(setting, name) for name in CARRIED if name != "label_nums"}
+    if not setting.is_given("batch_size"):
+        said["batch_size"] = None  # as many as suit the set
+    said |= {
+        "handwriting": handwriting,
+        "trained_on": trained_on,
+        "images": training.samples,
+        "keras": keras.__version__,
+        "network": written,
+    }
+    split = {"training": file_names(training), "validation": file_names(validation)}
+    for name, content in (("split.json", split), ("model.json", said)):
+        # A folder's name may be bytes that are no text: they are escaped, which JSON can undo.
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        save(Path(setting.checkpoint_path, name), text.encode("utf-8", errors="backslashreplace"))
+
+
+def of_network(model: keras.Model) -> dict[str, Any]:
+    """The network in Keras's own words, without names that depend on how many were built before."""
+    text = model.to_json()
+    for place, layer in enumerate(json.loads(text)["config"]["layers"]):
+        text = text.replace(f'"{layer["config"]["name"]}"', f'"{place}"')
+    return json.loads(text)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What model.json says, checked, with "label_nums".
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    path = folder / "model.json"
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        classes = said["classes"]
+        if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+            raise ValueError("its classes are not a list of names")
+        if not all(type(said[side]) is int and 0 < said[side] <= MOST_SIDE for side in SIDES):
+            raise ValueError("its image size is not a number of pixels")
+        if any(name in ("", ".", "..") or Path(name).name != name for name in classes):
+            raise ValueError("a class is not the name of a folder")  # evaluate would read elsewhere
+        if type(said["handwriting"]) is not bool or len(classes) < 2:
+            raise ValueError("it does not describe a network")
+        if type(said["trained_on"]) is not str:
+            raise ValueError("it does not say what the network was trained on")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: missing or damaged ({error}); --mode train makes it") from None
+    return said | {"label_nums": len(classes)}
+
+
+def read_split(folder: Path) -> Split | None:
+    """The files that the run was trained and validated on; None if an older program ran it.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / "split.json"
+    try:
+        split = json.loads(path.read_text(encoding="utf-8"))
+        for part in ("training", "validation"):
+            if not all(
+                type(name) is str and re.fullmatch(r"[^/]+/.+", name) for name in split[part]
+            ):
+                raise ValueError("it does not name files of classes")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: damaged ({error}); it says which pictures were held out"
+        ) from None
+    return split
+
+
+def following(setting: Any, said: dict[str, Any], names: Sequence[str], folder: Path) -> Any:
+    """A copy of a Setting with the values that a run's description says.
+
+    Args:
+        setting: what is asked for now.
+        said: as `read` gives it.
+        names: the fields to take from there.
+        folder: of the run, for the message.
+
+    Raises:
+        InputError: a value that was given contradicts one of them.
+    """
+    names = [name for name in names if name in said]  # older programs said less
+    for name in names:
+        if setting.is_given(name) and getattr(setting, name) not in (said[name], "auto"):
+            there = "the default" if said[name] is None else said[name]
+            raise InputError(
+                f"--{name} {getattr(setting, name)}, but the network in {folder} has {there}"
+            )
+    return setting.replace(**{name: said[name] for name in names})
+
+
+def go_on(setting: Any, folder: Path, classes: list[str]) -> Any:
+    """A copy of a Setting that goes on with the training in the folder as it was begun.
+
+    Args:
+        setting: what is asked for now; its epochs may be more than the run's.
+        folder: of the run.
+        classes: that there are pictures of now.
+
+    Raises:
+        InputError: a value that was given contradicts the run; or the classes are others now.
+    """
+    said = read(folder)
+    names = list(CARRIED)
+    if setting.is_given("epochs") and setting.epochs > said.get("epochs", setting.epochs):
+        names.remove("epochs")
+        print(
+            f"{setting.epochs} epochs instead of {said['epochs']}: the learning rate goes on as in "
+            f"a training of {setting.epochs}"
+        )
+    setting = following(setting, said, names, folder)
+    for what, names in (
+        ("new", set(classes) - set(said["classes"])),
+        ("gone", set(said["classes"]) - set(classes)),
+    ):
+        if names:
+            raise InputError(
+                f"{setting.train_dir}: classes that are {what} since the training in {folder} "
+                f"began: {', '.join(sorted(names))}; it can go on only with the same ones"
+            )
+    return setting
+
+
+def same_split(training: DirectoryIterator, validation: DirectoryIterator, folder: Path) -> None:
+    """Have the iterators load the files that the run in the folder has, held out as they were.
+
+    Pictures that came since are left out, and those that are gone are named, on stderr.
+    """
+    split = read_split(folder)
+    if split is None:
+        return
+    there = {*file_names(training), *file_names(validation)}
+    known = {*split["training"], *split["validation"]}
+    if there - known:
+        warn(f"{training.directory}: {len(there - known)} pictures came since and are left out")
+    if known - there:
+        some = ", ".join(sorted(known - there)[:MOST_NAMED])
+        more = ", …" if len(known - there) > MOST_NAMED else ""
+        warn(f"{training.directory}: {len(known - there)} pictures are gone: {some}{more}")
+    for iterator, part in ((training, "training"), (validation, "validation")):
+        load_only(iterator, [name for name in split[part] if name in there])
+
+
+def only_held_out(iterator: DirectoryIterator, folder: Path) -> None:
+    """Have the iterator over all training pictures load only those that the run has held out.
+
+    Raises:
+        InputError: none of them is left, or the run doesn't say which they were.
+    """
+    split = read_split(folder)
+    if split is None:
+        raise InputError(
+            f"{folder}: it is not known which pictures were held out; make a test folder"
+        )
+    there = set(file_names(iterator))
+    held_out = [name for name in split["validation"] if name in there]
+    if not held_out:
+        raise InputError(f"{iterator.directory}: none of the pictures held out in training is here")
+    if len(held_out) < len(split["validation"]):
+        gone = len(split["validation"]) - len(held_out)
+        warn(f"{iterator.directory}: {gone} of the pictures held out in training are gone")
+    load_only(iterator, held_out)
+
+
+def network_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """In what two networks, as of_network gives them, differ first; None if they don't."""
+    there, here = then["config"]["layers"], now["config"]["layers"]
+    if len(there) != len(here):
+        return f"it had {len(there)} layers, now {len(here)}"
+    for old, new in zip(there, here, strict=True):
+        if old["class_name"] != new["class_name"]:
+            return f"it had {old['class_name']} where now is {new['class_name']}"
+        for key in old["config"].keys() & new["config"].keys() - set(INCIDENTAL):
+            before, after = essence(old["config"][key]), essence(new["config"][key])
+            if before != after:
+                return f"{old['class_name']} had {key} {before!r}, now {after!r}"
+        if essence(old.get("inbound_nodes")) != essence(new.get("inbound_nodes")):
+            return f"{old['class_name']} had other inputs"
+    return None
+
+
+def essence(value: Any) -> Any:
+    """A value of Keras's config without what is incidental."""
+    if isinstance(value, dict):
+        return {k: essence(v) for k, v in value.items() if k not in INCIDENTAL}
+    if isinstance(value, list):
+        return [essence(v) for v in value]
+    return value

@@ -1,0 +1,34 @@
+"""How many cores and how much memory this process may use, which may be less than there are."""
+
+import os
+from pathlib import Path
+
+import psutil
+
+# Where Linux says what a container may use and uses: control groups, version 2 and version 1.
+CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+
+
+def cores() -> int:
+    """How many cores this process may use, which a container or taskset can make fewer."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """How many more bytes this process may use: what the machine has free, or its container."""
+    free = psutil.virtual_memory().available
+    for limit, used in CGROUPS:
+        try:
+            left = int(Path(limit).read_text()) - int(Path(used).read_text())
+        except (OSError, ValueError):  # no such group, or it is "max"
+            continue
+        free = min(free, max(0, left))
+    return free
