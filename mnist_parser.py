@@ -5,7 +5,6 @@
 image's position in its file as the index. `mnist_data/source.json` says what they were made from.
 """
 
-import gzip
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import filelock
 import numpy as np
@@ -23,6 +22,7 @@ import numpy as np
 from classifier.console import ArgumentParser, InputError, one_line_errors, printable, warn
 from classifier.download import NoMirrorError, download, progress
 from classifier.files import save
+from classifier.idx import decode_idx1_ubyte, decode_idx3_ubyte, encode_idx
 from digits import drawn
 from setting import Setting
 
@@ -39,73 +39,11 @@ SHA256 = {
 }
 MOST_BYTES = 16_000_000  # the largest of the four is 9.9 MB, packed
 PREFIXES = {"train": "train", "test": "t10k"}
-# Deflate packs 1,032 bytes into one at best (zlib's technical notes).
-MOST_DEFLATE_RATIO = 1032
-
-# The largest set in this form, EMNIST's 697,932 training pictures, has 547 MB.
-MOST_PIXELS = 700_000_000
-
 # The SHA-256 of MNIST's training pixels and labels tells it from other sets of its form.
 MNIST_CONTENT = "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b"
 DRAWN = "drawn digits, not MNIST"
 # source.json while the new pictures are written, but not yet in their places.
 READY = ".source.json.new"
-
-
-def decode_idx3_ubyte(path: str | os.PathLike) -> np.ndarray:
-    """The images of an IDX file, raw or gzip.
-
-    Returns:
-        uint8 [n, rows, cols], 0 is paper and 255 ink.
-
-    Raises:
-        InputError: the file is not what its header promises.
-
-    The format is described at http://yann.lecun.com/exdb/mnist/.
-    """
-    return read_idx(path, magic=0x803, dimensions=3)
-
-
-def decode_idx1_ubyte(path: str | os.PathLike) -> np.ndarray:
-    """The labels of an IDX file, raw or gzip: uint8 [n]. Raises as decode_idx3_ubyte does."""
-    return read_idx(path, magic=0x801, dimensions=1)
-
-
-def read_idx(path: str | os.PathLike, magic: int, dimensions: int) -> np.ndarray:
-    """The uint8 array of an IDX file; of a gzip, no more is unpacked than the header promises."""
-    try:
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            room = os.path.getsize(path) * (MOST_DEFLATE_RATIO if packed else 1)
-            return read_idx_stream(gzip.open(file) if packed else file, magic, dimensions, room)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: truncated or corrupt gzip, fetch it again ({error})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-
-
-def read_idx_stream(stream: BinaryIO, magic: int, dimensions: int, room: int) -> np.ndarray:
-    header = stream.read(4 + 4 * dimensions)
-    if len(header) < 4 + 4 * dimensions:
-        raise ValueError("no IDX file: it ends within its header")
-    found, *shape = struct.unpack(f">{1 + dimensions}I", header)
-    if found != magic:
-        raise ValueError(
-            f"no IDX file of {dimensions} dimensions: magic {found:#x}, not {magic:#x}"
-        )
-    promised = int(np.prod(shape, dtype=object))
-    if promised > room:
-        raise ValueError(f"the header promises {promised} bytes, more than the file can hold")
-    if promised > MOST_PIXELS:
-        raise ValueError(f"the header promises {promised} bytes; {MOST_PIXELS} are the most")
-    content = stream.read(promised)
-    if len(content) < promised or stream.read(1):
-        has = f"{len(content)}" if len(content) < promised else "more"
-        raise ValueError(f"the header promises {promised} bytes, the file holds {has}")
-    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
@@ -203,9 +141,8 @@ def write_drawn(folder: Path) -> None:
     print(f"drawing 70000 digits into {folder}")
     for part, count, seed in (("train", 60_000, 0), ("test", 10_000, 1)):
         images, labels = drawn.draw(count, seed)
-        for kind, magic, array in (("images-idx3", 0x803, images), ("labels-idx1", 0x801, labels)):
-            header = struct.pack(f">{1 + array.ndim}I", magic, *array.shape)
-            save(folder / f"{PREFIXES[part]}-{kind}-ubyte", header + array.tobytes())
+        save(folder / f"{PREFIXES[part]}-images-idx3-ubyte", encode_idx(images))
+        save(folder / f"{PREFIXES[part]}-labels-idx1-ubyte", encode_idx(labels))
 
 
 def source_folder(source: str, data_dir: Path) -> Path:
