@@ -22,7 +22,16 @@ import numpy as np
 from classifier.console import ArgumentParser, InputError, one_line_errors, printable, warn
 from classifier.download import NoMirrorError, download, progress
 from classifier.files import save
-from classifier.idx import decode_idx1_ubyte, decode_idx3_ubyte, encode_idx
+from classifier.idx import (
+    MNIST_FORM,
+    PREFIXES,
+    class_names,
+    decode_part,
+    encode_idx,
+    find_idx,
+    sets_in,
+    the_set_in,
+)
 from digits import drawn
 from setting import Setting
 
@@ -38,7 +47,6 @@ SHA256 = {
     "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
 MOST_BYTES = 16_000_000  # the largest of the four is 9.9 MB, packed
-PREFIXES = {"train": "train", "test": "t10k"}
 # The SHA-256 of MNIST's training pixels and labels tells it from other sets of its form.
 MNIST_CONTENT = "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b"
 DRAWN = "drawn digits, not MNIST"
@@ -46,49 +54,19 @@ DRAWN = "drawn digits, not MNIST"
 READY = ".source.json.new"
 
 
-def find_idx(folder: Path, name: str) -> Path | None:
-    """The IDX file of that name in the folder: raw or .gz, with a dash or a dot in its name."""
-    for stem in (name, name.replace("-idx", ".idx")):
-        for suffix in ("", ".gz"):
-            if (folder / (stem + suffix)).is_file():
-                return folder / (stem + suffix)
-    return None
-
-
-def decode_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of "train" or "test" from the IDX files in the folder, checked."""
-    paths = []
-    for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
-        name = f"{PREFIXES[part]}-{kind}"
-        path = find_idx(folder, name)
-        if path is None:
-            raise InputError(f"{folder}: there is no {name} or {name}.gz here")
-        paths.append(path)
-    images, labels = decode_idx3_ubyte(paths[0]), decode_idx1_ubyte(paths[1])
-    if len(images) != len(labels):
-        raise InputError(
-            f"{paths[0]}: {len(images)} images, but {len(labels)} labels in {paths[1]}"
-        )
-    if not images.size:
-        raise InputError(f"{paths[0]}: no images in it")
-    if labels.max() > 9:
-        raise InputError(f"{paths[1]}: label {labels.max()}, but the classes are 0 to 9")
-    return images, labels
-
-
 def encode_pngs(images: np.ndarray) -> Iterator[bytes]:
     """Each of uint8 [n, height, width] as an 8-bit grey PNG (W3C PNG, third edition).
 
     Pillow takes twenty times as long for pictures this small, and 70,000 of them are waited for.
     """
-    count, height, width = images.shape
-    rows = np.zeros((count, height, 1 + width), np.uint8)  # a row opens with its filter, 0: none
-    rows[:, :, 1:] = images
+    height, width = images.shape[1:]
+    rows = np.zeros((height, 1 + width), np.uint8)  # a row opens with its filter, 0: none
     header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
     start, end = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header), png_chunk(b"IEND", b"")
-    for pixels in rows:
+    for image in images:
+        rows[:, 1:] = image
         # Stored, not packed: either way a file takes one disk block, and this is 8 times as fast.
-        yield start + png_chunk(b"IDAT", zlib.compress(pixels, 0)) + end
+        yield start + png_chunk(b"IDAT", zlib.compress(rows, 0)) + end
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -96,11 +74,18 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
 
-def write_pngs(images: np.ndarray, labels: np.ndarray, folder: Path, doing: str) -> None:
-    """Write images uint8 [n, height, width] as `folder/<label>/<index>.png`; the folder is new."""
-    for label in np.unique(labels):
-        (folder / str(label)).mkdir(parents=True)
-    names = (f"{folder}/{label}/{index}.png" for index, label in enumerate(labels.tolist()))
+def write_pngs(images: np.ndarray, classes: np.ndarray, folder: Path, doing: str) -> None:
+    """Write images as `folder/<class>/<index>.png`; the folder is new.
+
+    Args:
+        images: uint8 [n, height, width].
+        classes: the names of their classes or their labels, [n].
+        folder: where the classes' folders are made.
+        doing: what the line of progress says.
+    """
+    for name in np.unique(classes):
+        (folder / str(name)).mkdir(parents=True)
+    names = (f"{folder}/{name}/{index}.png" for index, name in enumerate(classes.tolist()))
     for name, png in progress(zip(names, encode_pngs(images), strict=True), len(images), doing):
         with open(name, "wb") as file:
             file.write(png)
@@ -146,9 +131,21 @@ def write_drawn(folder: Path) -> None:
 
 
 def source_folder(source: str, data_dir: Path) -> Path:
-    """Where the source's IDX files lie, or will lie when they have been had."""
-    named = {"auto": data_dir / "raw", "download": data_dir / "raw", "drawn": data_dir / "drawn"}
-    return named.get(source, Path(source)).resolve()
+    """Where the source's IDX files lie, or will lie when they have been had.
+
+    Raises:
+        InputError: the source is "auto", and there are IDX files in both places for them.
+    """
+    named = {"download": data_dir / "raw", "drawn": data_dir / "drawn"}
+    if source != "auto":
+        return named.get(source, Path(source)).resolve()
+    places = [place for place in (data_dir / "raw", data_dir) if sets_in(place)]
+    if len(places) > 1:
+        raise InputError(
+            f"there are IDX files in {places[0]} and in {places[1]}; --source FOLDER says which "
+            "are meant"
+        )
+    return (places or [named["download"]])[0].resolve()
 
 
 def have_idx(source: str, data_dir: Path) -> Path:
@@ -158,7 +155,8 @@ def have_idx(source: str, data_dir: Path) -> Path:
         InputError: they can't be had.
     """
     folder, stand_in = source_folder(source, data_dir), source_folder("drawn", data_dir)
-    if folder == source_folder("download", data_dir) and not has_idx(folder):
+    download_here = source == "auto" or folder == source_folder("download", data_dir)
+    if download_here and the_set_in(folder) == MNIST_FORM and not has_idx(folder):
         try:
             fetch_missing(folder)
         except NoMirrorError as error:
@@ -196,8 +194,9 @@ def parse(data_dir: str | os.PathLike, source: str = "auto", overwrite: bool = F
 
     Args:
         data_dir: the folder to fill.
-        source: a folder with the four IDX files; "download"; "drawn"; or "auto": what is there
-            already, else data_dir/raw, else download, else drawn digits as a stand-in that the
+        source: a folder with the four IDX files of MNIST, of EMNIST or of another set under
+            MNIST's names; "download"; "drawn"; or "auto": what is there already, else the files
+            in data_dir/raw or data_dir, else download, else drawn digits as a stand-in that the
             next call tries to replace.
         overwrite: replace the pictures of another source.
 
@@ -216,10 +215,10 @@ def parse(data_dir: str | os.PathLike, source: str = "auto", overwrite: bool = F
     except BrokenPipeError:  # stdout's reader has gone, which is no fault of the disk
         raise
     except OSError as error:
-        # 70,000 files of a disk block of 4 kB each, and the IDX files.
+        # MNIST's are 70,000 files of a disk block of 4 kB each, and the IDX files.
         raise InputError(
             f"{error.filename or data_dir}: {error.strerror or error}; {data_dir} must be a folder "
-            "to write in, with 400 MB of room. What was in place is unharmed."
+            "to write in, with 400 MB of room for MNIST. What was in place is unharmed."
         ) from None
 
 
@@ -271,10 +270,11 @@ def beside(part: Path, word: str) -> Path:
 def write_parts(data_dir: Path, folder: Path) -> None:
     """Write both parts and the new source.json beside their places; READY comes last."""
     parts = {part: decode_part(folder, part) for part in PREFIXES}
+    classes = {part: class_names(folder, labels) for part, (_, labels) in parts.items()}
     name = set_name(folder, data_dir, *parts["train"])
     try:
-        for part, (images, labels) in parts.items():
-            write_pngs(images, labels, beside(data_dir / part, "new"), f"writing {part}")
+        for part, (images, _) in parts.items():
+            write_pngs(images, classes[part], beside(data_dir / part, "new"), f"writing {part}")
         source = {"name": name, "folder": str(folder)}
         save(data_dir / READY, json.dumps(source, indent=2).encode())
     except OSError:  # such as a full disk, which half a set would keep full
@@ -288,6 +288,8 @@ def set_name(folder: Path, data_dir: Path, images: np.ndarray, labels: np.ndarra
     """What to call the set with these training pictures."""
     if folder == source_folder("drawn", data_dir):
         return DRAWN
+    if the_set_in(folder) != MNIST_FORM:
+        return the_set_in(folder).replace("emnist-", "EMNIST ")
     if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() == MNIST_CONTENT:
         return "MNIST"
     return f"the IDX files of {folder}"
@@ -327,7 +329,7 @@ def ensure(train_dir: str | os.PathLike, data_dir: str | os.PathLike) -> None:
     if train_dir.exists():
         return
     for_mnist = data_dir.resolve().name == "mnist_data" or (data_dir / "raw").is_dir()
-    if train_dir != data_dir / "train" or not for_mnist:
+    if train_dir != data_dir / "train" or not (for_mnist or sets_in(data_dir)):
         raise InputError(
             f"{train_dir}: no such folder; what is expected is one folder a class, as in "
             f"{train_dir}/cat/1.png and {train_dir}/dog/2.png (for MNIST: {command(data_dir)})"
@@ -367,8 +369,9 @@ def main() -> None:
     parser.add_argument(
         "--source",
         default="auto",
-        help="a folder with the four IDX files, raw or .gz; download; drawn (by this program); "
-        "or auto: DATA_DIR/raw, else download, else drawn (default: %(default)s)",
+        help="a folder with the four IDX files of MNIST or EMNIST, raw or .gz; download; drawn (by "
+        "this program); or auto: DATA_DIR/raw or DATA_DIR, else download, else drawn "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace pictures that came from another source"

@@ -1,12 +1,15 @@
-"""IDX files, in which MNIST and its kin are published: arrays of bytes behind a short header.
+"""IDX files, in which MNIST and its kin are published: what a folder of them holds.
 
-The format is described at http://yann.lecun.com/exdb/mnist/.
+A set is four files, images and labels to train with and to test with. Each is an array of bytes
+behind a short header; the format is described at http://yann.lecun.com/exdb/mnist/.
 """
 
 import gzip
 import os
+import string
 import struct
 import zlib
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -18,6 +21,25 @@ MOST_DEFLATE_RATIO = 1032
 
 # The largest set in this form, EMNIST's 697,932 training pictures, has 547 MB.
 MOST_PIXELS = 700_000_000
+
+# A set whose files have MNIST's names, which Fashion-MNIST and others have taken over, too.
+MNIST_FORM = "mnist"
+PREFIXES = {"train": "train", "test": "t10k"}
+
+CAPITALS = string.ascii_uppercase
+WITHOUT_TWINS = string.digits + CAPITALS + "abdefghnqrt"
+# What the labels of EMNIST's sets stand for (https://arxiv.org/abs/1702.05373). In two of them
+# small letters that look like their capitals go with these, in one all do.
+EMNIST = {
+    "emnist-balanced": dict(enumerate(WITHOUT_TWINS)),
+    "emnist-bymerge": dict(enumerate(WITHOUT_TWINS)),
+    "emnist-byclass": dict(
+        enumerate(string.digits + string.ascii_uppercase + string.ascii_lowercase)
+    ),
+    "emnist-letters": dict(enumerate(string.ascii_lowercase, start=1)),
+    "emnist-digits": dict(enumerate(string.digits)),
+    "emnist-mnist": dict(enumerate(string.digits)),
+}
 
 
 def decode_idx3_ubyte(path: str | os.PathLike) -> np.ndarray:
@@ -83,3 +105,115 @@ def encode_idx(array: np.ndarray) -> bytes:
     if array.dtype != np.uint8:
         raise ValueError(f"an IDX file of bytes can't hold {array.dtype}")
     return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
+
+
+def find_idx(folder: Path, name: str) -> Path | None:
+    """The IDX file of that name in the folder: raw or .gz, with a dash or a dot in its name."""
+    for stem in (name, name.replace("-idx", ".idx")):
+        for suffix in ("", ".gz"):
+            if (folder / (stem + suffix)).is_file():
+                return folder / (stem + suffix)
+    return None
+
+
+def file_names(set_name: str, part: str) -> tuple[str, str]:
+    """The raw files of images and labels of "train" or "test" in a set."""
+    prefix = PREFIXES[part] if set_name == MNIST_FORM else f"{set_name}-{part}"
+    return f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
+
+
+def sets_in(folder: Path) -> list[str]:
+    """The sets of which there are files in the folder: MNIST_FORM, or names of EMNIST's."""
+    return [
+        set_name
+        for set_name in (MNIST_FORM, *EMNIST)
+        if any(find_idx(folder, name) for part in PREFIXES for name in file_names(set_name, part))
+    ]
+
+
+def the_set_in(folder: Path) -> str:
+    """The set in the folder, MNIST_FORM if there is none.
+
+    Raises:
+        InputError: there are several.
+    """
+    sets = sets_in(folder)
+    if len(sets) > 1:
+        raise InputError(
+            f"{folder}: files of several sets ({', '.join(sets)}); put those of the one that is "
+            "meant into a folder of their own, and name it with --source"
+        )
+    return sets[0] if sets else MNIST_FORM
+
+
+def decode_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of "train" or "test" from the IDX files in the folder, checked.
+
+    Returns:
+        uint8 [n, rows, cols] and uint8 [n].
+
+    Raises:
+        InputError: files are missing, damaged, or don't belong together.
+    """
+    set_name, paths = the_set_in(folder), []
+    for name in file_names(set_name, part):
+        path = find_idx(folder, name)
+        if path is None:
+            raise InputError(f"{folder}: there is no {name} or {name}.gz here")
+        paths.append(path)
+    images, labels = decode_idx3_ubyte(paths[0]), decode_idx1_ubyte(paths[1])
+    if len(images) != len(labels):
+        raise InputError(
+            f"{paths[0]}: {len(images)} images, but {len(labels)} labels in {paths[1]}"
+        )
+    if not images.size:
+        raise InputError(f"{paths[0]}: no images in it")
+    if set_name in EMNIST:  # stored column by column
+        images = images.transpose(0, 2, 1)
+    return images, labels
+
+
+def class_names(folder: Path, labels: np.ndarray) -> np.ndarray:
+    """The classes of labels in the folder's set, str [n]: EMNIST's characters, else the numbers.
+
+    Where a set has both a capital and its small letter, as in A and a_small, the names differ in
+    more than case: Windows and macOS would take A and a for the same folder.
+
+    Raises:
+        InputError: a label has no character.
+    """
+    set_name = the_set_in(folder)
+    if set_name == MNIST_FORM:
+        return labels.astype(str)
+    mapping_file = folder / f"{set_name}-mapping.txt"
+    characters = read_mapping(mapping_file) if mapping_file.is_file() else EMNIST[set_name]
+    unknown = set(labels.tolist()) - characters.keys()
+    if unknown:
+        raise InputError(f"{folder}: label {min(unknown)}, for which {set_name} has no character")
+    twins = {c for c in characters.values() if c.islower() and c.upper() in characters.values()}
+    names = {label: f"{c}_small" if c in twins else c for label, c in characters.items()}
+    return np.array([names.get(label, "") for label in range(256)])[labels]
+
+
+def read_mapping(path: Path) -> dict[int, str]:
+    """What labels stand for, from EMNIST's file of lines such as "10 65" or "1 65 97".
+
+    The last number is a character's code, of the small letter if capitals go with it.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        rows = [[int(number) for number in line.split()] for line in path.read_bytes().splitlines()]
+        mapping = {label: chr(code) for label, *_, code in filter(None, rows)}
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, OverflowError):
+        mapping = {}
+    # They become names of folders: a slash among them would lead elsewhere.
+    if not mapping or not all(c.isascii() and c.isalnum() for c in mapping.values()):
+        raise InputError(
+            f"{path}: damaged; its lines should be a label and codes of letters, as in 10 65; "
+            "without the file, EMNIST's own mapping is taken"
+        )
+    return mapping

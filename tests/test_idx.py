@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from classifier.console import InputError
-from classifier.idx import decode_idx1_ubyte, decode_idx3_ubyte, encode_idx
+from classifier.idx import (
+    EMNIST,
+    class_names,
+    decode_idx1_ubyte,
+    decode_idx3_ubyte,
+    encode_idx,
+    sets_in,
+)
 from digits.drawn import draw
 
 ROOT = Path(__file__).parents[1]
@@ -90,3 +97,78 @@ def test_an_idx_file_that_cannot_be_read_is_named(tmp_path, path):
 def test_only_bytes_are_put_into_an_idx_file_of_bytes():
     with pytest.raises(ValueError, match="int32"):
         encode_idx(np.zeros(3, np.int32))
+
+
+# ------------------------------------------------------------------- names of classes
+
+ALL_LABELS = np.arange(256, dtype=np.uint8)
+
+
+def folder_of(folder, set_name, mapping=None):
+    """The folder, which holds a file of the set's and, if given, its mapping."""
+    start = "train" if set_name == "mnist" else f"{set_name}-train"
+    (folder / f"{start}-images-idx3-ubyte.gz").write_bytes(b"")
+    if mapping is not None:
+        (folder / f"{set_name}-mapping.txt").write_bytes(mapping)
+    return folder
+
+
+def test_a_set_is_known_by_the_names_of_its_files(tmp_path):
+    assert sets_in(tmp_path) == []
+    for set_name in ("emnist-mnist", "mnist"):
+        folder_of(tmp_path, set_name)
+    assert sets_in(tmp_path) == ["mnist", "emnist-mnist"]
+
+
+def test_without_letters_the_labels_are_the_names(tmp_path):
+    names = class_names(folder_of(tmp_path, "mnist"), ALL_LABELS)
+    assert names.tolist() == [str(label) for label in range(256)]
+
+
+@pytest.mark.parametrize(
+    ("set_name", "count", "some"),
+    [
+        ("emnist-balanced", 47, {0: "0", 10: "A", 35: "Z", 36: "a_small", 46: "t_small"}),
+        ("emnist-bymerge", 47, {9: "9", 12: "C", 40: "f_small"}),
+        ("emnist-byclass", 62, {10: "A", 36: "a_small", 38: "c_small", 61: "z_small"}),
+        ("emnist-letters", 26, {1: "a", 26: "z"}),
+        ("emnist-digits", 10, {0: "0", 9: "9"}),
+        ("emnist-mnist", 10, {0: "0", 9: "9"}),
+    ],
+)
+def test_emnist_s_labels_have_their_characters(tmp_path, set_name, count, some):
+    labels = np.uint8(sorted(EMNIST[set_name]))
+    names = class_names(folder_of(tmp_path, set_name), labels)
+    assert len(labels) == count
+    assert {label: names[labels == label] for label in some} == some
+    # Windows and macOS don't tell A from a.
+    assert len({name.lower() for name in names}) == count
+
+
+def test_a_label_without_a_character_is_named(tmp_path):
+    with pytest.raises(InputError, match="label 27, for which emnist-letters has no character"):
+        class_names(folder_of(tmp_path, "emnist-letters"), np.uint8([1, 26, 27]))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "names"),
+    [
+        (b"0 66\n1 98\n\n", ["B", "b_small"]),
+        (b"0 66 98\r\n1 67 99\r\n", ["b", "c"]),
+        (b"1 65\n0 48", ["0", "A"]),
+    ],
+)
+def test_a_mapping_beside_the_files_is_what_counts(tmp_path, mapping, names):
+    folder = folder_of(tmp_path, "emnist-balanced", mapping)
+    assert class_names(folder, np.uint8([0, 1])).tolist() == names
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [b"", b"0", b"0 47", b"0 46", b"0 -1", b"0 9999999999", b"0 0", b"A B", b"\xff", b"0 " * 9999],
+)
+def test_a_mapping_that_is_none_is_refused_in_one_line(tmp_path, mapping):
+    folder = folder_of(tmp_path, "emnist-balanced", mapping)
+    with pytest.raises(InputError, match="emnist-balanced-mapping.txt: damaged") as error:
+        class_names(folder, np.uint8([0]))
+    assert "\n" not in str(error.value)

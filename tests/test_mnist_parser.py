@@ -144,7 +144,6 @@ def labels_of(source, part, labels):
     ("spoil", "reason"),
     [
         (lambda source, part: labels_of(source, part, np.zeros(3, np.uint8)), "but 3 labels"),
-        (lambda source, part: labels_of(source, part, np.full(20, 10, np.uint8)), "label 10"),
         (lambda source, part: (source / f"{PREFIXES[part]}-labels-idx1-ubyte").unlink(), "no "),
     ],
 )
@@ -172,10 +171,85 @@ def test_a_source_that_is_no_folder_is_named(data_dir, source):
         parse(data_dir, str(source))
 
 
-def test_files_put_into_raw_by_hand_are_what_auto_takes(data_dir):
-    parts = make_idx(data_dir / "raw")
+@pytest.mark.parametrize("place", ["raw", "."])
+def test_files_put_there_by_hand_are_what_auto_takes(data_dir, place):
+    parts = make_idx(data_dir / place)
     parse(data_dir)
     assert_pictures_are(data_dir, parts)
+
+
+def test_files_in_both_places_are_not_chosen_between(data_dir):
+    make_idx(data_dir / "raw")
+    parts = make_idx(data_dir, seed=7)
+    with pytest.raises(InputError, match="raw and in .*--source FOLDER says which"):
+        parse(data_dir)
+    assert not (data_dir / "train").exists()
+    parse(data_dir, str(data_dir))
+    assert_pictures_are(data_dir, parts)
+
+
+def test_labels_may_go_up_to_255(source, data_dir):
+    images, _ = draw(60, 0)
+    labels = np.repeat(np.uint8([0, 9, 10, 255]), 15)
+    make_idx(source, test=60)
+    for part in PREFIXES:
+        (source / f"{PREFIXES[part]}-images-idx3-ubyte").write_bytes(encode_idx(images))
+        labels_of(source, part, labels)
+    parse(data_dir, str(source))
+    assert_pictures_are(data_dir, dict.fromkeys(PREFIXES, (images, labels)))
+
+
+# --------------------------------------------------------------------- EMNIST
+
+
+def make_emnist(folder, set_name, first=0, count=60):
+    """A set under EMNIST's names, its pictures stored column by column; labels count from first.
+
+    Returns the pictures by part, upright, with their labels.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {}
+    for seed, part in enumerate(PREFIXES):
+        images, labels = draw(count, seed)
+        labels += np.uint8(first)
+        stored = np.ascontiguousarray(images.transpose(0, 2, 1))
+        (folder / f"{set_name}-{part}-images-idx3-ubyte").write_bytes(encode_idx(stored))
+        packed = gzip.compress(encode_idx(labels))
+        (folder / f"{set_name}-{part}-labels-idx1-ubyte.gz").write_bytes(packed)
+        parts[part] = (images, labels)
+    return parts
+
+
+def test_emnist_s_letters_become_folders_of_upright_letters(source, data_dir):
+    parts = make_emnist(source, "emnist-letters", first=1)
+    parse(data_dir, str(source))
+    letters = np.array(list(" abcdefghij"))
+    named = {part: (images, letters[labels]) for part, (images, labels) in parts.items()}
+    assert_pictures_are(data_dir, named)
+    assert read_source(data_dir)["name"] == "EMNIST letters"
+
+
+def test_emnist_where_mnist_is_expected_is_not_downloaded_over(data_dir, mirror):
+    parts = make_emnist(data_dir, "emnist-digits")
+    parse(data_dir)
+    assert mirror.asked == []
+    assert_pictures_are(data_dir, parts)
+
+
+def test_of_an_incomplete_emnist_what_is_missing_is_named(data_dir, mirror):
+    make_emnist(data_dir, "emnist-byclass")
+    (data_dir / "emnist-byclass-test-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(InputError, match="there is no emnist-byclass-test-labels-idx1-ubyte"):
+        parse(data_dir)
+    assert not (data_dir / "train").exists()
+
+
+def test_of_several_sets_in_a_folder_none_is_taken(source, data_dir):
+    make_idx(source)
+    make_emnist(source, "emnist-letters", first=1)
+    with pytest.raises(InputError, match=r"several sets \(mnist, emnist-letters\).*--source"):
+        parse(data_dir, str(source))
+    assert not (data_dir / "train").exists()
 
 
 # ---------------------------------------------------------------- again, and over
@@ -304,6 +378,17 @@ def test_a_download_that_was_cut_off_goes_on_in_the_next_run(mirror, packed, dat
     (data_dir / "raw" / first).write_bytes(files[first])
     parse(data_dir)
     assert sorted(mirror.asked) == others
+    assert_pictures_are(data_dir, parts)
+
+
+def test_a_set_begun_by_hand_is_completed_where_it_lies(mirror, packed, data_dir):
+    files, parts = packed
+    first, *others = sorted(files)
+    data_dir.mkdir()
+    (data_dir / first).write_bytes(files[first])
+    parse(data_dir)
+    assert sorted(mirror.asked) == others
+    assert not (data_dir / "raw").exists()
     assert_pictures_are(data_dir, parts)
 
 
@@ -563,11 +648,12 @@ def test_pictures_that_are_there_are_left_as_they_are(data_dir, dead_mirror):
     assert list(data_dir.rglob("*")) == [data_dir / "train"]
 
 
-@pytest.mark.parametrize("name", ["mnist_data", "raw beside"])
-def test_mnist_is_parsed_where_it_is_missing(tmp_path, name):
-    parts = make_idx(tmp_path / name / "raw")
-    ensure(tmp_path / name / "train", tmp_path / name)
-    assert_pictures_are(tmp_path / name, parts)
+@pytest.mark.parametrize("place", ["mnist_data/raw", "my digits/raw", "my digits"])
+def test_idx_files_are_parsed_where_pictures_are_missing(tmp_path, place):
+    parts = make_idx(tmp_path / place)
+    data_dir = tmp_path / place.removesuffix("/raw")
+    ensure(data_dir / "train", data_dir)
+    assert_pictures_are(data_dir, parts)
 
 
 def test_a_fresh_clone_has_mnist_fetched(mirror, packed, data_dir):
