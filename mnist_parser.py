@@ -3,6 +3,7 @@
 `python mnist_parser.py` leaves `mnist_data/train/<label>/<index>.png` (60,000 pictures) and
 `mnist_data/test/<label>/<index>.png` (10,000): 8-bit grey, the pixels of the IDX files, with the
 image's position in its file as the index. `mnist_data/source.json` says what they were made from.
+Other sets under the same names, such as Fashion-MNIST, and EMNIST's become folders as well.
 """
 
 import hashlib
@@ -215,10 +216,12 @@ def parse(data_dir: str | os.PathLike, source: str = "auto", overwrite: bool = F
     except BrokenPipeError:  # stdout's reader has gone, which is no fault of the disk
         raise
     except OSError as error:
-        # MNIST's are 70,000 files of a disk block of 4 kB each, and the IDX files.
+        # MNIST's are 70,000 files of a disk block of 4 kB each, and the IDX files; Windows does
+        # not rename a folder while a file in it is open.
         raise InputError(
             f"{error.filename or data_dir}: {error.strerror or error}; {data_dir} must be a folder "
-            "to write in, with 400 MB of room for MNIST. What was in place is unharmed."
+            "to write in, with 400 MB of room for MNIST, and nothing in it be open elsewhere. What "
+            "was in place is unharmed."
         ) from None
 
 

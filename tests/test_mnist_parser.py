@@ -672,10 +672,11 @@ def test_a_folder_of_the_user_s_that_is_missing_is_not_filled_with_mnist(tmp_pat
     assert mirror.asked == []
 
 
-def test_what_a_killed_parser_had_ready_is_put_in_place(source, data_dir):
-    parts = make_idx(source)
-    data_dir.mkdir()
-    mnist_parser.write_parts(data_dir, source)
+def test_what_a_killed_parser_had_ready_is_put_in_place(source, data_dir, tmp_path):
+    make_idx(source)
+    parts = make_idx(tmp_path / "other", seed=7)
+    parse(data_dir, str(source))
+    mnist_parser.write_parts(data_dir, tmp_path / "other")
     ensure(data_dir / "train", data_dir)
     assert_pictures_are(data_dir, parts)
 
