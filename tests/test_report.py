@@ -1,421 +1,244 @@
-"""What the pictures of a run promise."""
+"""What a run's reports say, and what becomes of one that can't be written."""
 
+import errno
 import subprocess
 import sys
-import time
-import warnings
+from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 
 from classifier import charts, report
-from classifier.charts import PredictionRow
+from classifier.charts import Prediction
 
-NAMES = [
-    *("cat", "Gänseblümchen", "雏菊 和 蒲公英", "한국어 장미", "بابونج", "עברית", "गुलाब", "ไทย"),
-    *("$x^2$ and $\\frac{1}{0}$", "line\nbreak\x1b[31m", "W" * 255, "长" * 80, "\udcff", "_", "🌷"),
-]
+EPOCHS = [{"epoch": 1, "loss": 0.9, "acc": 0.8, "val_loss": 0.1, "val_acc": 0.9, "seconds": 8.0}]
+BLACK = np.zeros((28, 28, 3), np.uint8)
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """Each figure that is drawn, for a look at what stands on it."""
-    drawn, init = [], Figure.__init__
-
-    def remember(figure, *arguments, **options):
-        init(figure, *arguments, **options)
-        drawn.append(figure)
-
-    monkeypatch.setattr(Figure, "__init__", remember)
-    return drawn
+def answers(count, confidence=0.9):
+    rows = (f"{number}.png" for number in range(count))
+    return [Prediction(name, "7", confidence, "1", 0.05, BLACK, BLACK) for name in rows]
 
 
-@pytest.fixture
-def no_other_fonts(monkeypatch):
-    monkeypatch.setattr(charts, "OTHER_FONTS", ())
-    charts._fonts.cache_clear()
-    yield
-    charts._fonts.cache_clear()
+def chances(guesses, classes, confidence=0.9):
+    """Of each guess's class so sure, float32 [n, k]."""
+    return np.eye(classes, dtype=np.float32)[guesses] * confidence
 
 
-def texts(figure):
-    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+def evaluation(folder, labels, guesses, names, open_picture=lambda index: BLACK):
+    report.evaluation(folder, names, np.array(labels), chances(guesses, len(names)), open_picture)
 
 
-def written(figure):
-    return [text.get_text() for text in texts(figure)]
-
-
-def boxes(figure):
-    """Left, bottom, right and top of each text in pixels, [n, 4]."""
-    return np.array([text.get_window_extent().extents for text in texts(figure)])
-
-
-def overlapping(figure):
-    """How many pairs of texts share more than a pixel, as the boxes of two lines may."""
-    left, bottom, right, top = boxes(figure).T
-    width = np.minimum.outer(right, right) - np.maximum.outer(left, left)
-    height = np.minimum.outer(top, top) - np.maximum.outer(bottom, bottom)
-    return np.count_nonzero(np.triu((width > 1) & (height > 1), k=1))
-
-
-def pixels(path):
+def width(path):
     with Image.open(path) as image:
         assert image.format == "PNG"
-        return np.asarray(image.convert("RGB")).astype(int)
+        return image.width
 
 
-def epochs(accuracies, first=1):
-    return [
-        {"epoch": epoch, "loss": 1 - a, "acc": a, "val_loss": 1.01 - a, "val_acc": a - 0.001}
-        for epoch, a in enumerate(accuracies, start=first)
-    ]
-
-
-def confusion(classes, mistakes=(), images=1000):
-    counts = np.diag(np.full(classes, images))
-    for true, predicted in mistakes:
-        counts[true, true] -= 1
-        counts[true, predicted] += 1
-    return counts
-
-
-WHITE = np.full((84, 84, 3), 255, np.uint8)
-
-
-def row(name="a.png", confidence=0.9, label="7", seen=(0, 0, 0), second="1", given=WHITE):
-    seen = np.full((28, 28, 3), seen, np.uint8)
-    return PredictionRow(name, label, confidence, second, 1 - confidence, given, seen)
-
-
-def test_importing_it_takes_neither_matplotlib_nor_tensorflow():
+def test_importing_it_takes_neither_tensorflow_nor_matplotlib():
     code = (
-        "import sys; from classifier import charts; "
-        "sys.exit(any(m in sys.modules for m in ('matplotlib', 'keras')))"
+        "import sys; from classifier import report; "
+        "sys.exit(any(m in sys.modules for m in ('matplotlib', 'keras', 'tensorflow')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-# Training curves
+# Evaluation: the table by class
 
 
-@pytest.mark.parametrize("count", [1, 2, 1000])
-def test_curves_of_any_number_of_epochs_can_be_drawn(count, tmp_path):
-    charts.training_curves(epochs(np.linspace(0.9, 0.99, count)), tmp_path / "curves.png")
-    assert pixels(tmp_path / "curves.png").std() > 0
-    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+def test_the_table_is_that_of_scikit_learns_documentation(tmp_path, capsys):
+    # y_true = [0, 1, 2, 2, 2], y_pred = [0, 0, 2, 2, 1]
+    evaluation(tmp_path, [0, 1, 2, 2, 2], [0, 0, 2, 2, 1], ["class 0", "class 1", "class 2"])
+    assert capsys.readouterr().out.splitlines() == [
+        "class                 images precision    recall        f1",
+        "class 0                    1    0.5000    1.0000    0.6667",
+        "class 1                    1    0.0000    0.0000    0.0000",
+        "class 2                    3    1.0000    0.6667    0.8000",
+        "accuracy                   5                        0.6000",
+        "macro avg                  5    0.5000    0.5556    0.4889",
+    ]
 
 
-def test_a_steep_start_leaves_room_for_the_last_few_tenths_of_a_percent(figures, tmp_path):
-    late = np.linspace(0.98, 0.997, 18)
-    charts.training_curves(epochs([0.1, 0.7, *late]), tmp_path / "curves.png")
-    low, high = figures[0].axes[1].get_ylim()
-    assert low < 0.985
-    assert high > 0.997
-    assert high - low < 3 * (0.997 - 0.98)
-    low, high = figures[0].axes[0].get_ylim()
-    assert high < 0.2
+def test_classes_csv_holds_the_same_figures(tmp_path):
+    evaluation(tmp_path, [0, 0, 0, 1, 1], [0, 0, 0, 1, 0], ["cat", "狗"])
+    assert (tmp_path / "classes.csv").read_text("utf-8").splitlines() == [
+        "class,images,precision,recall,f1",
+        f"cat,3,0.75,1.0,{6 / 7}",
+        f"狗,2,1.0,0.5,{2 / 3}",
+        "accuracy,5,,,0.8",
+        f"macro avg,5,0.875,0.75,{(6 / 7 + 2 / 3) / 2}",
+    ]
 
 
-def test_accuracies_that_are_far_apart_are_all_in_view(figures, tmp_path):
-    charts.training_curves(epochs([0.4, 0.5, 0.6, 0.7, 0.8]), tmp_path / "curves.png")
-    low, high = figures[0].axes[1].get_ylim()
-    assert low < 0.399
-    assert high > 0.8
+def test_a_class_that_is_read_right_in_67_of_100_cases_says_so():
+    counts = np.diag(np.full(10, 100))
+    counts[3, 3], counts[3, 5] = 67, 33
+    row = report.class_table(counts, list("0123456789"))[3]
+    assert row == {
+        "class": "3",
+        "images": 100,
+        "precision": 1,
+        "recall": pytest.approx(0.67),
+        "f1": pytest.approx(2 * 0.67 / 1.67),
+    }
 
 
-def test_the_epoch_of_the_best_val_acc_is_marked_in_both_panels(figures, tmp_path):
-    charts.training_curves(epochs([0.9, 0.95, 0.97, 0.96], first=6), tmp_path / "curves.png")
-    loss, accuracy = figures[0].axes
-    assert "best epoch: 8" in written(figures[0])
-    assert [line[0] for line in loss.lines[-1].get_data()] == [8, pytest.approx(0.04)]
-    assert [line[0] for line in accuracy.lines[-1].get_data()] == [8, pytest.approx(0.969)]
-    assert "0.9690" in accuracy.get_title(loc="left")
+def test_a_class_without_images_or_guesses_has_zeros_and_stays_out_of_the_mean():
+    rows = report.class_table(np.diag([3, 0, 1]), ["a", "not here", "b"])
+    assert list(rows[1].values()) == ["not here", 0, 0, 0, 0]
+    assert list(rows[-1].values()) == ["macro avg", 4, 1, 1, 1]
 
 
-def test_epochs_are_whole_numbers_on_the_axis(figures, tmp_path):
-    charts.training_curves(epochs([0.9, 0.95], first=3), tmp_path / "curves.png")
-    ticks = [tick.get_text() for tick in figures[0].axes[0].get_xticklabels()]
-    assert {"3", "4"} <= set(ticks) <= {"2", "3", "4", "5"}
+def test_a_class_that_is_never_guessed_counts_in_the_mean():
+    rows = report.class_table(np.array([[0, 0], [3, 1]]), ["never there", "b"])
+    assert rows[-1]["recall"] == pytest.approx((0 + 1 / 4) / 2)
 
 
-@pytest.mark.parametrize("broken", [[1], [0, 1, 2]])
-def test_a_training_that_diverged_is_drawn_too(broken, tmp_path):
-    rows = epochs([0.9, 0.95, 0.96])
-    for epoch in broken:
-        rows[epoch].update(loss=float("nan"), val_loss=float("inf"), val_acc=float("nan"))
-    charts.training_curves(rows, tmp_path / "curves.png")
-    assert pixels(tmp_path / "curves.png").std() > 0
+def test_a_table_longer_than_a_screen_is_not_printed(tmp_path, capsys):
+    names = [f"class {number}" for number in range(21)]
+    evaluation(tmp_path, range(21), range(21), names)
+    assert capsys.readouterr().out == ""
+    assert "class 20,1,1.0," in (tmp_path / "classes.csv").read_text()
+    evaluation(tmp_path, range(20), range(20), names[:20])
+    assert "class 19" in capsys.readouterr().out
 
 
-# Confusion matrix
+# Evaluation: the pictures
 
 
-def test_numbers_and_names_are_written_for_25_classes_and_not_for_26(figures, tmp_path):
-    for count in (25, 26):
-        names = [f"class {letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count]]
-        charts.confusion_matrix(confusion(count, [(0, 1)]), names, tmp_path / "matrix.png")
-    few, many = map(written, figures)
-    assert few.count("1000") == 24
-    assert few.count("999") == few.count("1") == 1
-    assert few.count("class A") == few.count("class Y") == 2
-    assert "1000" not in many
-    assert "class A" not in many
+def test_only_the_mistakes_that_are_shown_are_opened_the_surest_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(charts, "MOST_MISTAKES", 3)
+    opened, shown = [], []
+    monkeypatch.setattr(charts, "mistakes", lambda rows, path: shown.extend(rows))
+    labels = np.array([0, 0, 1, 1, 0, 1])
+    said = chances([1, 0, 0, 0, 1, 0], 2) * np.array([[0.5], [1], [0.7], [0.9], [0.6], [0.4]])
+    names = ["a", "b"]
+    report.evaluation(tmp_path, names, labels, said, lambda index: opened.append(index) or BLACK)
+    assert opened == [3, 2, 4]
+    assert [(row.truth, row.guess) for row in shown] == [("b", "a"), ("b", "a"), ("a", "b")]
+    assert [row.confidence for row in shown] == pytest.approx([0.81, 0.63, 0.54])
 
 
-def test_rows_are_the_true_classes(figures, tmp_path):
-    charts.confusion_matrix(confusion(3, [(0, 2)]), ["a", "b", "c"], tmp_path / "matrix.png")
-    (mistake,) = (text for text in texts(figures[0]) if text.get_text() == "1")
-    assert mistake.get_position() == (2, 0)
-    axes = figures[0].axes[0]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b", "c"]
-    assert axes.get_ylabel() == "true"
+def test_an_evaluation_leaves_a_table_and_two_pictures(tmp_path):
+    evaluation(tmp_path / "report", [0, 1, 1], [0, 1, 0], ["a", "b"])
+    left = sorted(path.name for path in (tmp_path / "report").iterdir())
+    assert left == ["classes.csv", "confusion.png", "mistakes.png"]
+    assert width(tmp_path / "report" / "confusion.png") > 600
+    assert width(tmp_path / "report" / "mistakes.png") > 600
 
 
-def test_the_title_counts_pictures_and_mistakes(figures, tmp_path):
-    charts.confusion_matrix(confusion(2, [(0, 1)]), ["a", "b"], tmp_path / "matrix.png")
-    assert "2,000 pictures, 1 mistake: accuracy 0.9995" in written(figures[0])
+# Predictions
 
 
-@pytest.mark.parametrize("classes", [10, 100, 1000])
-def test_a_single_mistake_in_a_thousand_can_be_seen(classes, tmp_path):
-    names = [str(number) for number in range(classes)]
-    charts.confusion_matrix(confusion(classes, [(7, 3)]), names, tmp_path / "matrix.png")
-    red, green, blue = np.moveaxis(pixels(tmp_path / "matrix.png"), -1, 0)
-    matrix = slice(0, red.shape[1] * 3 // 4)  # the scale of colours is on its right
-    assert np.count_nonzero(((red > green + 25) & (red > blue + 25))[:, matrix]) >= 4
+def test_predictions_csv_has_a_line_for_each_picture(tmp_path, capsys):
+    rows = [Prediction("in/图.png", "cat", 0.75, "dog", 0.25, BLACK, BLACK)]
+    report.predictions(tmp_path, rows)
+    assert (tmp_path / "predictions.csv").read_text("utf-8").splitlines() == [
+        "file,label,confidence,second_guess,second_confidence",
+        "in/图.png,cat,0.75,dog,0.25",
+    ]
+    places = [tmp_path / name for name in ("predictions.csv", "predictions.png")]
+    said = f"all answers: {places[0]}, with the pictures: {places[1]}\n"
+    assert capsys.readouterr().out == said
+
+
+def test_sheets_of_an_earlier_predict_go_and_what_is_the_users_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(charts, "SHEET", 2)
+    (tmp_path / "predictions-best.png").write_text("mine")
+    report.predictions(tmp_path, answers(5))
+    sheets = ["predictions-2.png", "predictions-3.png", "predictions.png"]
+    left = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert left == sorted([*sheets, "predictions-best.png"])
+    report.predictions(tmp_path, answers(2))
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["predictions-best.png", "predictions.csv", "predictions.png"]
+
+
+# Training
+
+
+def test_a_training_leaves_its_curves(tmp_path):
+    report.training(tmp_path / "report", EPOCHS, smoothing=0.1, classes=10)
+    assert width(tmp_path / "report" / "training_curves.png") == 1200
+
+
+def test_the_least_loss_of_smoothed_labels_is_their_entropy():
+    # 0.91 for the class, 0.01 for each of nine others
+    assert report.least_loss(0.1, 10) == pytest.approx(0.500288, abs=1e-6)
+    assert report.least_loss(0.1, 2) == pytest.approx(0.198515, abs=1e-6)
+    assert report.least_loss(0, 10) == 0
+
+
+# Reports that can't be written
+
+
+@pytest.fixture
+def open_in_excel(monkeypatch):
+    """As Windows has it: a CSV file that a table program shows can't be replaced."""
+    replace = Path.replace
+
+    def refuse(path, target):
+        if str(target).endswith(".csv"):
+            raise PermissionError(errno.EACCES, "Access is denied", str(path), None, str(target))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+
+
+def test_a_table_that_is_open_elsewhere_is_a_line_on_stderr(tmp_path, capsys, open_in_excel):
+    table = tmp_path / "predictions.csv"
+    table.write_text("as it was")
+    report.predictions(tmp_path, answers(1))
+    printed = capsys.readouterr()
+    assert printed.err == (
+        f"{table}: not updated, Access is denied; is it open in another program, or its folder "
+        "read-only?\n"
+    )
+    assert printed.out == f"with the pictures: {tmp_path / 'predictions.png'}\n"
+    assert table.read_text() == "as it was"
+    assert width(tmp_path / "predictions.png") > 600
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_evaluation_goes_on_without_its_table(tmp_path, capsys, open_in_excel):
+    evaluation(tmp_path, [0, 1], [0, 1], ["a", "b"])
+    printed = capsys.readouterr()
+    assert "macro avg" in printed.out
+    assert printed.err.count("\n") == 1
+    assert width(tmp_path / "mistakes.png") > 600
 
 
 @pytest.mark.parametrize(
-    "counts", [np.zeros((3, 3), int), confusion(1), confusion(2, images=10**6)]
+    "write, left_out",
+    [
+        (lambda folder: report.training(folder, EPOCHS, 0, 2), ["training_curves.png"]),
+        (
+            lambda folder: evaluation(folder, [0, 1], [0, 1], ["a", "b"]),
+            ["classes.csv", "confusion.png", "mistakes.png"],
+        ),
+        (
+            lambda folder: report.predictions(folder, answers(1)),
+            ["predictions.csv", "predictions.png"],
+        ),
+    ],
 )
-def test_odd_counts_are_drawn_without_a_warning(counts, tmp_path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        charts.confusion_matrix(counts, NAMES[: len(counts)], tmp_path / "matrix.png")
-    assert pixels(tmp_path / "matrix.png").std() > 0
+def test_where_nothing_can_be_written_each_report_is_named(write, left_out, tmp_path, capsys):
+    folder = tmp_path / "report"
+    folder.write_text("a file, where the folder is to be")
+    write(folder)
+    printed = capsys.readouterr()
+    assert "all answers" not in printed.out and "pictures" not in printed.out
+    names = [Path(line.partition(": not updated, ")[0]) for line in printed.err.splitlines()]
+    assert names == [folder / name for name in left_out]
 
 
-def test_names_and_numbers_of_25_classes_do_not_overlap(figures, tmp_path):
-    names = (NAMES * 2)[:25]
-    charts.confusion_matrix(np.full((25, 25), 99_999), names, tmp_path / "matrix.png")
-    axes = figures[0].axes[0]
-    upright = [text for text in texts(figures[0]) if text not in axes.get_xticklabels()]
-    for text in set(texts(figures[0])) - set(upright):
-        text.set_visible(False)
-    assert overlapping(figures[0]) == 0
+def test_a_full_disk_ends_the_command(tmp_path, monkeypatch):
+    def full(path, rows):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-
-# Table by class
-
-
-def test_a_class_has_accuracy_precision_and_recall():
-    counts = np.array([[6, 2, 0], [1, 7, 0], [0, 0, 4]])
-    rows = report.class_table(counts, ["a", "b", "c"])
-    assert rows[0] == {
-        "class": "a",
-        "images": 8,
-        "accuracy": pytest.approx(17 / 20),
-        "precision": pytest.approx(6 / 7),
-        "recall": pytest.approx(6 / 8),
-    }
-    assert rows[2] == {"class": "c", "images": 4, "accuracy": 1, "precision": 1, "recall": 1}
-
-
-def test_the_last_row_is_the_accuracy_over_all_pictures_and_the_means_over_the_classes():
-    rows = report.class_table(np.array([[6, 2], [1, 1]]), ["a", "b"])
-    assert rows[-1] == {
-        "class": "all",
-        "images": 10,
-        "accuracy": pytest.approx(7 / 10),
-        "precision": pytest.approx((6 / 7 + 1 / 3) / 2),
-        "recall": pytest.approx((6 / 8 + 1 / 2) / 2),
-    }
-
-
-def test_a_class_that_never_occurs_and_one_that_is_never_guessed_get_zeros():
-    rows = report.class_table(np.array([[0, 0], [3, 0]]), ["never there", "never guessed"])
-    assert [rows[0]["precision"], rows[0]["recall"]] == [0, 0]
-    assert [rows[1]["precision"], rows[1]["recall"]] == [0, 0]
-    assert report.class_table(np.zeros((2, 2), int), ["a", "b"])[-1]["accuracy"] == 0
-
-
-def test_the_table_holds_plain_numbers():
-    for line in report.class_table(confusion(2), ["a", "b"]):
-        assert [type(value) for value in line.values()] == [str, int, float, float, float]
-
-
-# Mistakes
-
-
-def draw_mistakes(count, path, truth="4", guess="9"):
-    pictures = np.zeros((count, 28, 28, 3), np.uint8)
-    charts.mistakes(pictures, [truth] * count, [guess] * count, [0.97] * count, path)
-
-
-def test_a_mistake_says_what_was_taken_for_what_and_how_sure(figures, tmp_path):
-    draw_mistakes(1, tmp_path / "mistakes.png")
-    assert "4 → 9 97%" in written(figures[0])
-
-
-def test_at_most_40_mistakes_are_drawn(figures, tmp_path):
-    draw_mistakes(41, tmp_path / "mistakes.png")
-    assert written(figures[0]).count("4 → 9 97%") == 40
-    assert overlapping(figures[0]) == 0
-
-
-def test_no_mistakes_are_a_picture_too(figures, tmp_path):
-    draw_mistakes(0, tmp_path / "mistakes.png")
-    assert written(figures[0]) == ["No mistakes"]
-    assert (tmp_path / "mistakes.png").exists()
-
-
-def test_a_mistake_shows_the_pixels_of_the_picture_in_proportion(tmp_path):
-    pictures = np.full((1, 20, 40, 3), (10, 200, 30), np.uint8)
-    charts.mistakes(pictures, ["a"], ["b"], [0.5], tmp_path / "mistakes.png")
-    lines, columns = np.nonzero((pixels(tmp_path / "mistakes.png") == (10, 200, 30)).all(-1))
-    assert np.ptp(columns) + 1 == 130
-    assert np.ptp(lines) + 1 == 65
-    assert lines.size == 130 * 65
-
-
-def test_the_captions_of_long_and_foreign_names_do_not_overlap(figures, tmp_path):
-    pictures = np.zeros((len(NAMES), 28, 28, 3), np.uint8)
-    sure = [1.0] * len(NAMES)
-    charts.mistakes(pictures, NAMES, NAMES[::-1], sure, tmp_path / "mistakes.png")
-    assert overlapping(figures[0]) == 0
-
-
-# Sheets of predictions
-
-
-def test_a_sheet_shows_the_file_the_answer_and_how_sure_it_is(figures, tmp_path):
-    sheets = charts.prediction_sheets([row("in/a.png", 0.97)], tmp_path / "p.png", 0.6)
-    assert sheets == [tmp_path / "p.png"]
-    assert {"a.png", "7  97%"} <= set(written(figures[0]))
-    assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
-
-
-def test_a_sheet_shows_the_picture_as_given_and_as_seen(tmp_path):
-    given, seen = (200, 10, 30), (10, 200, 30)
-    picture = np.full((30, 60, 3), given, np.uint8)
-    charts.prediction_sheets([row(seen=seen, given=picture)], tmp_path / "p.png", 0.6)
-    sheet = pixels(tmp_path / "p.png")
-    assert np.count_nonzero((sheet == given).all(-1)) == 84 * 42
-    assert np.count_nonzero((sheet == seen).all(-1)) == 84 * 84
-
-
-def test_the_networks_pixels_are_enlarged_without_blur(tmp_path):
-    seen = np.zeros((28, 28), np.uint8)
-    seen[::2] = 200
-    grey = PredictionRow("a.png", "7", 0.9, "1", 0.1, WHITE, seen)
-    charts.prediction_sheets([grey], tmp_path / "p.png", 0.6)
-    drawn = pixels(tmp_path / "p.png")[84 : 84 + 84, 108 : 108 + 84, 0]  # beside the one as given
-    np.testing.assert_array_equal(drawn, seen.repeat(3, axis=0).repeat(3, axis=1))
-
-
-def test_unsure_answers_stand_out_and_have_their_second_guess(figures, tmp_path):
-    rows = [row("sure.png", 0.61), row("unsure.png", 0.59)]
-    charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
-    assert [text for text in written(figures[0]) if text.startswith("or ")] == ["or 1  41%"]
-    assert "2 pictures, 1 unsure (below 60%)" in written(figures[0])
-    colours = {text.get_text(): text.get_color() for text in texts(figures[0])}
-    assert colours["7  59%"] == charts.ORANGE != colours["7  61%"]
-    assert (pixels(tmp_path / "p.png") == (0xFF, 0xF0, 0xDC)).all(-1).any()
-
-
-def test_no_text_overlaps_another_or_leaves_the_sheet(figures, tmp_path):
-    rows = [row(f"{n}.png", 0.55, n, second=n) for n in NAMES]
-    charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
-    assert overlapping(figures[0]) == 0
-    extents = boxes(figures[0])
-    assert extents.min() >= 0
-    assert (extents[:, 2:].max(axis=0) <= figures[0].bbox.size).all()
-
-
-@pytest.mark.parametrize("count, sheets", [(0, 0), (1, 1), (100, 1), (101, 2), (500, 5)])
-def test_there_are_100_pictures_on_a_sheet_in_the_order_given(count, sheets, monkeypatch, tmp_path):
-    shown = record_sheets(monkeypatch)
-    rows = [row(f"{number}.png", 0.9 - number / 1000) for number in range(count)]
-    paths = charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
-    names = ["p.png", "p-2.png", "p-3.png", "p-4.png", "p-5.png"]
-    assert paths == [tmp_path / name for name in names[:sheets]] == [path for path, *_ in shown]
-    assert [part for _, part, _ in shown] == [rows[n : n + 100] for n in range(0, count, 100)]
-
-
-@pytest.mark.parametrize("unsure, drawn", [(0, 100), (30, 100), (150, 150), (600, 500)])
-def test_of_more_than_500_pictures_the_least_sure_are_shown(unsure, drawn, monkeypatch, tmp_path):
-    shown = record_sheets(monkeypatch)
-    confidences = [0.5 - n / 10_000 for n in range(unsure)]
-    confidences += [0.9 - n / 10_000 for n in range(1000 - unsure)]
-    rows = [row(confidence=confidence) for confidence in confidences]
-    charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
-    assert [r.confidence for _, part, _ in shown for r in part] == sorted(confidences)[:drawn]
-    assert all(f"1,000 pictures, {unsure} unsure" in title for *_, title in shown)
-    assert all(f"the {drawn} least sure" in title for *_, title in shown)
-
-
-def record_sheets(monkeypatch):
-    """A list of path, rows and title of each sheet that would be drawn."""
-    shown = []
-    monkeypatch.setattr(
-        charts, "_sheet", lambda rows, path, title, unsure: shown.append((path, rows, title))
-    )
-    return shown
-
-
-def test_a_sheet_of_100_is_drawn_in_less_than_two_seconds(tmp_path):
-    rows = [row(f"{number}_photo.png", 0.55) for number in range(100)]
-    start = time.process_time()
-    charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
-    assert time.process_time() - start < 2
-
-
-# Names
-
-
-def test_names_are_written_as_they_are_but_control_characters_are_escaped(figures, tmp_path):
-    rows = [row(label="$5$"), row(label="a\nb"), row(label="雏菊"), row(label="\udcff")]
-    charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
-    answers = [text.replace("\u200e", "") for text in written(figures[0])]
-    assert {"$5$  90%", "a\\nb  90%", "雏菊  90%", "\\udcff  90%"} <= set(answers)
-    assert not any(text.get_parse_math() for text in texts(figures[0]))
-
-
-def test_a_long_name_is_shortened_in_the_middle(figures, tmp_path):
-    long = "holiday" + "x" * 200 + "0815.png"
-    charts.prediction_sheets([row(long)], tmp_path / "p.png", 0.6)
-    (short,) = (text.strip("\u200e") for text in written(figures[0]) if "…" in text)
-    assert short.startswith("holiday")
-    assert short.endswith("0815.png")
-    assert 15 < len(short) < 40
-
-
-def test_what_follows_an_arabic_name_stands_on_its_right(figures, tmp_path):
-    draw_mistakes(1, tmp_path / "mistakes.png", truth="ليل", guess="יום")
-    (caption,) = (text for text in written(figures[0]) if "97%" in text)
-    assert caption == "\u200eليل\u200e → \u200eיום\u200e 97%"
-
-
-def test_a_script_without_a_font_brings_no_warning(no_other_fonts, caplog, tmp_path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        rows = [row(name, 0.5, name, second=name) for name in NAMES]
-        charts.prediction_sheets(rows, tmp_path / "p.png", 0.6)
-        count = len(NAMES)
-        charts.confusion_matrix(confusion(count), NAMES, tmp_path / "matrix.png")
-        draw_mistakes(1, tmp_path / "mistakes.png", *NAMES[2:4])
-    assert not caplog.records
-
-
-def test_the_users_matplotlib_settings_neither_show_nor_change(tmp_path):
-    charts.training_curves(epochs([0.9, 0.95]), tmp_path / "plain.png")
-    with matplotlib.rc_context({"lines.linewidth": 9, "figure.facecolor": "black"}):
-        before = dict(matplotlib.rcParams)
-        charts.training_curves(epochs([0.9, 0.95]), tmp_path / "styled.png")
-        assert dict(matplotlib.rcParams) == before
-    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "styled.png").read_bytes()
+    monkeypatch.setattr(report, "write_csv", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        report.predictions(tmp_path, answers(1))
+    with pytest.raises(OSError, match="No space left on device"):
+        evaluation(tmp_path, [0, 1], [0, 1], ["a", "b"])
