@@ -7,13 +7,10 @@ After the article "keras 入门：卷积神经网络实现 MNIST 手写数字识
   --mode predict    say what the pictures in DATA_DIR/tmp show
 """
 
-import re
+import functools
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 from classifier.console import (
     InputError,
@@ -31,43 +28,17 @@ if __name__ == "__main__":
     MODE, SETTING = command_line(__doc__, Setting)
 
 import numpy as np
-from PIL import Image
 
 with quiet_stderr(unless="TF_CPP_MIN_LOG_LEVEL"):
     import keras
-    import tensorflow as tf
 from keras import layers
 from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGenerator
 
 import mnist_parser
-from classifier import description, hardware, recipe, report, run_folder, trained
-from classifier.batches import (
-    LABEL_SMOOTHING,
-    as_float,
-    as_input,
-    inference_batch,
-    plain_batches,
-)
+from classifier import batches, description, hardware, pictures, recipe, report, run_folder, trained
 from classifier.charts import Prediction, drop_pictures
 from classifier.faster import faster, use_threads
-from classifier.machine import cores
-from classifier.pictures import (
-    DECODE_ERRORS,
-    check_balance,
-    check_classes,
-    class_folders,
-    decode,
-    decode_as_article,
-    leave_out_broken,
-    list_pictures,
-    load_pictures,
-    open_picture,
-    reason,
-    resized,
-    small,
-)
-from classifier.recipe import Recipe
-from classifier.trained import Trained
+from classifier.predictions import answers, see
 from classifier.weights import load_weights, without_optimizer
 from digits import handwriting
 from digits.mnist_like import looks_like_mnist, with_drawn_digits
@@ -140,7 +111,7 @@ def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterat
     Raises:
         InputError: there are no pictures to train on.
     """
-    classes = class_folders(setting.train_dir)
+    classes = pictures.class_folders(setting.train_dir)
     generator = ImageDataGenerator(rescale=1 / 255, validation_split=0.2)
 
     def flow(subset: str) -> DirectoryIterator:
@@ -157,7 +128,7 @@ def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterat
 
 
 def checkpoint_callbacks(
-    setting: Setting, model: keras.Model, plan: Recipe
+    setting: Setting, model: keras.Model, plan: recipe.Recipe
 ) -> list[keras.callbacks.Callback]:
     """What keeps the best weights on val_acc, the last epoch's state, and the history.
 
@@ -190,7 +161,7 @@ def train(setting: Setting) -> keras.callbacks.History:
         history = fit(setting, source)
     rows = run_folder.read_history(reports, setting.epochs)
     if rows:  # all epochs may have been done before, and their history be damaged
-        smoothing = 0 if setting.recipe == "article" else LABEL_SMOOTHING
+        smoothing = 0 if setting.recipe == "article" else batches.LABEL_SMOOTHING
         report.training(reports, rows, smoothing, setting.label_nums)
     if not run_folder.checkpoints(folder):
         raise InputError(f"{folder}: all epochs are done, but their checkpoints are gone")
@@ -208,8 +179,8 @@ def settled(setting: Setting) -> Setting:
     """The setting of a training with nothing left open: as the run to go on with, or by default."""
     folder = Path(setting.checkpoint_path)
     if setting.is_restore and (folder / "model.json").exists():
-        setting = description.go_on(setting, folder, class_folders(setting.train_dir))
-    classes = class_folders(setting.train_dir)
+        setting = description.go_on(setting, folder, pictures.class_folders(setting.train_dir))
+    classes = pictures.class_folders(setting.train_dir)
     if len(classes) != setting.label_nums:
         print(f"label_nums is {len(classes)}: as many classes as there are in {setting.train_dir}")
     precision = hardware.precision(setting.precision, setting.recipe)
@@ -229,7 +200,7 @@ def fit(setting: Setting, source: str) -> keras.callbacks.History:
     training, validation = data_generator(setting)
     if setting.is_restore:
         description.same_split(training, validation, folder)
-    check_balance(training, validation)
+    pictures.check_balance(training, validation)
     strategy = hardware.use_devices()
     digits = looks_like_mnist(training.filepaths, (setting.img_height, setting.img_width))
     plan = choose_recipe(setting, source, training, validation, digits)
@@ -266,20 +237,19 @@ def choose_recipe(
     training: DirectoryIterator,
     validation: DirectoryIterator,
     digits: bool,
-) -> Recipe:
+) -> recipe.Recipe:
     """The recipe that the setting names, for these pictures; digits: they are like MNIST's."""
-    size = (setting.img_height, setting.img_width)
     if setting.recipe == "article":
         if source == setting.train_dir:  # the parser's own pictures are whole
-            leave_out_broken(training, size, decode_as_article)
-            leave_out_broken(validation, size, decode_as_article)
+            for iterator in (training, validation):
+                pictures.leave_out_broken(iterator, pictures.decode_as_article)
         return recipe.article(training, validation)
-    pictures = load_pictures(training, size, setting.cache_limit)
-    held_out = load_pictures(validation, size, setting.cache_limit)
+    learned = pictures.load(training, setting.cache_limit)
+    held_out = pictures.load(validation, setting.cache_limit)
     if digits and list(training.class_indices) == list("0123456789"):
-        pictures = with_drawn_digits(pictures, setting.seed)
+        learned = with_drawn_digits(learned, setting.seed)
     return recipe.tuned(
-        pictures,
+        learned,
         held_out,
         classes=setting.label_nums,
         epochs=setting.epochs,
@@ -311,64 +281,53 @@ def evaluate(setting: Setting) -> tuple[float, float]:
         train(setting)
     known = trained.find(setting)
     setting, classes = known.setting, known.said["classes"]
-    mnist_parser.remind_of_stand_in(
-        "the network was trained on", known.said["trained_on"], setting.data_dir
-    )
     if not Path(setting.test_dir).is_dir():
         mnist_parser.ensure(setting.train_dir, setting.data_dir)
-    source = mnist_parser.source_of(setting.test_dir, setting.data_dir)
-    mnist_parser.remind_of_stand_in("what it is measured on are", source, setting.data_dir)
-    pictures = load_pictures(
-        test_generator(setting, classes, known.weights[0].parent),
-        (setting.img_height, setting.img_width),
-        setting.cache_limit,
-        decoder(setting),
-    )
-    model, weights = load_network(known, pictures.grey)
-    chances = model.predict(plain_batches(pictures, len(classes)), verbose=0)
-    right = chances[np.arange(len(chances)), pictures.labels]
+    for what, source in (
+        ("the network was trained on", known.said["trained_on"]),
+        ("it is measured on", mnist_parser.source_of(setting.test_dir, setting.data_dir)),
+    ):
+        mnist_parser.remind_of_stand_in(what, source, setting.data_dir)
+    test = pictures.load(test_generator(known), setting.cache_limit, decoder(setting))
+    model, weights = load_network(known, test.grey)
+    chances = model.predict(batches.plain_batches(test, len(classes)), verbose=0)
+    right = chances[np.arange(len(chances)), test.labels]
     loss = float(-np.log(np.maximum(right, 1e-7)).mean())  # Keras's own bound on the logarithm
-    acc = float((chances.argmax(axis=1) == pictures.labels).mean())
+    acc = float((chances.argmax(axis=1) == test.labels).mean())
     print(f"weights: {printable(str(weights))}")
     print(f"test_loss:{loss:.5f}, test_acc:{acc:.5f} ({len(chances)} images)")
-    report.evaluation(
-        Path(setting.report_dir),
-        classes,
-        pictures.labels,
-        chances,
-        lambda index: pictures.decode(pictures.paths[index], pictures.size),
-    )
+    report.evaluation(Path(setting.report_dir), classes, test.labels, chances, test.picture)
     return loss, acc
 
 
-def test_generator(setting: Setting, classes: list[str], folder: Path) -> DirectoryIterator:
-    """The test pictures of these classes; without a test folder, those the run has held out."""
+def test_generator(known: trained.Trained) -> DirectoryIterator:
+    """The test pictures of the network's classes; without a test folder, those it has held out."""
+    setting, classes = known.setting, known.said["classes"]
+    size = (setting.img_height, setting.img_width)
+    generator = ImageDataGenerator()
     if Path(setting.test_dir).is_dir():
-        source = setting.test_dir
-        check_classes(source, classes)
-    else:
-        source = setting.train_dir
-        print(f"{setting.test_dir}: no such folder; measuring on the pictures held out in training")
-    iterator = ImageDataGenerator().flow_from_directory(
-        source, (setting.img_height, setting.img_width), classes=classes, shuffle=False
+        pictures.check_classes(setting.test_dir, classes)
+        return generator.flow_from_directory(setting.test_dir, size, classes=classes, shuffle=False)
+    print(f"{setting.test_dir}: no such folder; measuring on the pictures held out in training")
+    iterator = generator.flow_from_directory(
+        setting.train_dir, size, classes=classes, shuffle=False
     )
-    if source == setting.train_dir:
-        description.only_held_out(iterator, folder)
+    description.only_held_out(iterator, known.weights[0].parent)
     return iterator
 
 
-def load_network(known: Trained, grey: bool) -> tuple[keras.Model, Path]:
+def decoder(setting: Setting) -> pictures.Decoder:
+    """How files become pixels: for the article's recipe as its generators load them."""
+    return pictures.decode_as_article if setting.recipe == "article" else pictures.decode
+
+
+def load_network(known: trained.Trained, grey: bool) -> tuple[keras.Model, Path]:
     """The network that was trained, ready to predict, and the file of its weights."""
     setting = known.setting
     keras.mixed_precision.set_global_policy(hardware.precision(setting.precision, setting.recipe))
     model = network(setting, grey)
     written = description.of_network(build_model(setting))
     return model, trained.load(model, written, known)
-
-
-def decoder(setting: Setting) -> Callable:
-    """How files become pixels: for the article's recipe as its generators load them."""
-    return decode_as_article if setting.recipe == "article" else decode
 
 
 def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction]:
@@ -378,12 +337,12 @@ def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction
 
     Args:
         setting: where the pictures and the weights are.
-        files: the pictures, by default those in imp_dir.
+        files: the pictures; by default those in imp_dir.
 
     Raises:
         InputError: there is no picture, or no network.
     """
-    files = files or list_pictures(setting.imp_dir)
+    files = files or pictures.list_pictures(setting.imp_dir)
     known = trained.find(setting)
     setting, said = known.setting, known.said
     mnist_parser.remind_of_stand_in(
@@ -392,11 +351,12 @@ def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction
     clean = said["handwriting"] if setting.handwriting is None else setting.handwriting
     model, weights = load_network(known, grey=clean)
     print(f"weights: {printable(str(weights))}")
+    size = (setting.img_height, setting.img_width)
+    look = functools.partial(handwriting.look if clean else pictures.look, size=size)
     rows = []
-    batch = inference_batch((setting.img_height, setting.img_width))
+    batch = batches.inference_batch(size)
     for start in range(0, len(files), batch):
-        some = see_all(files[start : start + batch], setting, clean)
-        rows += answers(model, some, said["classes"])
+        rows += answers(model, see(files[start : start + batch], look), said["classes"])
         drop_pictures(rows)
     for row in rows:
         print(f"{printable(row.file)}\n预测结果为：{printable(row.label)}")
@@ -410,75 +370,19 @@ def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction
     return rows
 
 
-class Seen(NamedTuple):
-    """A picture to be predicted."""
-
-    file: str
-    given: np.ndarray  # as the report shows it, small: uint8 [h, w, 3]
-    pixels: np.ndarray  # as the network sees it: uint8 [height, width, 3]
-
-
-def see_all(files: list[str], setting: Setting, clean: bool) -> list[Seen]:
-    """The pictures that can be read, cleaned up if they are to be; others are named on stderr."""
-    size = (setting.img_height, setting.img_width)
-
-    def see(file: str) -> Seen | None:
-        try:
-            picture = open_picture(file, handwriting.WORK_SIDE if clean else None)
-            if clean:
-                digit = handwriting.to_mnist(picture, *size)
-                pixels = np.repeat(digit[..., None], 3, axis=-1)
-            else:
-                pixels = resized(picture, size)
-            return Seen(file, small(picture), pixels)
-        except DECODE_ERRORS as error:
-            warn(f"{file}: not predicted, {reason(error)}")
-            return None
-
-    with ThreadPoolExecutor(cores()) as pool:
-        return [seen for seen in pool.map(see, files) if seen is not None]
-
-
-def answers(model: keras.Model, pictures: list[Seen], classes: list[str]) -> list[Prediction]:
-    """What the network says of each picture."""
-    if not pictures:
-        return []
-    pixels = np.stack([picture.pixels for picture in pictures])
-    rows = []
-    chances = model.predict_on_batch(as_input(as_float(pixels)))
-    for picture, chance in zip(pictures, chances, strict=True):
-        first, second = np.argsort(chance)[:-3:-1]
-        rows.append(
-            Prediction(
-                picture.file,
-                classes[first],
-                float(chance[first]),
-                classes[second],
-                float(chance[second]),
-                picture.given,
-                small(Image.fromarray(picture.pixels)),
-            )
-        )
-    return rows
-
-
 def main() -> None:
-    with one_line_errors():
-        if MODE == "train" and SETTING.recipe == "tuned" and hardware.on_processor():
-            use_threads()
-        try:
-            if MODE == "train":
-                train(SETTING)
-            elif MODE == "evaluate":
-                evaluate(SETTING)
-            else:
-                files = list_pictures(SETTING.imp_dir)
-                if len(predict(SETTING, files)) < len(files):
-                    sys.exit(1)
-        except tf.errors.OpError as error:
-            # Among TensorFlow's many lines one says what happened, such as a picture that is gone.
-            said = re.search(r"\w+(?:Error|Exception): (.*)", error.message)
-            raise InputError(said[1] if said else error.message.split("\n")[0]) from None
+    """Do what the command line says."""
+    with one_line_errors(), hardware.one_line_errors():
+        if MODE == "train":
+            if SETTING.recipe == "tuned" and hardware.on_processor():
+                use_threads()
+            train(SETTING)
+        elif MODE == "evaluate":
+            evaluate(SETTING)
+        else:
+            files = pictures.list_pictures(SETTING.imp_dir)
+            if len(predict(SETTING, files)) < len(files):
+                sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,16 @@
 
 import contextlib
 import csv
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from classifier.console import warn
+
+# What is wrong with the disk is wrong for weights and every other file, too.
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -46,3 +52,25 @@ def whole_file(path: Path) -> Iterator[Path]:
 def save(path: Path, content: bytes) -> None:
     with whole_file(path) as partial:
         partial.write_bytes(content)
+
+
+def written(path: Path, write: Callable[[Path], None]) -> bool:
+    """Have write(path) write a report, and say whether it did.
+
+    A report that is open in Excel, or whose folder is read-only, is named on stderr: that is no
+    reason to end a training, or to keep the answers back.
+
+    Raises:
+        OSError: the disk is full or fails.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path)
+    except OSError as error:
+        if error.errno in DISK_FAULTS:
+            raise
+        denied = isinstance(error, PermissionError)
+        hint = "; is it open in another program, or its folder read-only?" if denied else ""
+        warn(f"{path}: not updated, {error.strerror or error}{hint}")
+        return False
+    return True

@@ -1,11 +1,14 @@
 """What the network runs on: processor or GPU, and which arithmetic is fast there."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from classifier.console import InputError
 from classifier.machine import cores
 
 
@@ -54,3 +57,16 @@ def use_devices() -> tf.distribute.Strategy:
     if len(devices) > 1:
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.get_strategy()
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn an error of TensorFlow in the body into an InputError of one line.
+
+    Among its many lines one says what happened, such as that a picture is gone.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        said = re.search(r"\w+(?:Error|Exception): (.*)", error.message)
+        raise InputError(said[1] if said else error.message.split("\n")[0]) from None

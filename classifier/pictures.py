@@ -178,6 +178,9 @@ def reason(error: Exception) -> str:
 
 # ---------------------------------------------------------------- resized
 
+# From a file and (height, width) to its pixels, uint8 [height, width, 3].
+Decoder = Callable[[str, tuple[int, int]], np.ndarray]
+
 
 def decode(path: str, size: tuple[int, int]) -> np.ndarray:
     """The picture in the network's (height, width), as a person sees it: uint8 [h, w, 3].
@@ -192,6 +195,12 @@ def resized(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
     """What open_picture gives, scaled to (height, width): uint8 [height, width, 3]."""
     height, width = size
     return np.asarray(on_white(picture).resize((width, height), Image.Resampling.NEAREST))
+
+
+def look(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
+    """The picture, and what the network sees of it, uint8 [h, w, 3]. Raises as open_picture."""
+    picture = open_picture(path)
+    return picture, resized(picture, size)
 
 
 def decode_as_article(path: str, size: tuple[int, int]) -> np.ndarray:
@@ -220,27 +229,27 @@ class Pictures(NamedTuple):
     labels: np.ndarray  # int32 [n]
     pixels: np.ndarray | None  # uint8 [n, height, width, 3], or 1 channel if all are grey
     size: tuple[int, int]  # height, width
-    decode: Callable[[str, tuple[int, int]], np.ndarray]  # path and size to uint8 [h, w, 3]
+    decode: "Decoder"
 
     @property
     def grey(self) -> bool:
         """Whether they are known to have no colours."""
         return self.pixels is not None and self.pixels.shape[-1] == 1
 
+    def picture(self, index: int) -> np.ndarray:
+        """One of them, from its file: uint8 [height, width, 3]."""
+        return self.decode(self.paths[index], self.size)
 
-def load_pictures(
-    iterator: "DirectoryIterator",
-    size: tuple[int, int],
-    cache_limit: int | None,
-    decode: Callable = decode,
+
+def load(
+    iterator: "DirectoryIterator", cache_limit: int | None, decode: Decoder = decode
 ) -> Pictures:
     """Decode every picture of an ImageDataGenerator's iterator once.
 
     Files that can't be decoded are named on stderr and left out, of the iterator, too.
 
     Args:
-        iterator: where the files are, and their labels.
-        size: height and width that they are scaled to.
+        iterator: where the files are, their labels, and the size that they are scaled to.
         cache_limit: pictures that take more memory, in MB, are checked, but not kept; None for a
             sixth of the memory that is free.
         decode: how a file becomes pixels.
@@ -248,7 +257,7 @@ def load_pictures(
     Raises:
         InputError: no picture can be read.
     """
-    count = iterator.samples
+    count, size = iterator.samples, iterator.target_size
     # TensorFlow makes two copies of its own: with them the pictures take half of what is free.
     limit = free_memory() / 6 if cache_limit is None else cache_limit * 1e6
     needed = count * math.prod(size) * 3
@@ -258,7 +267,7 @@ def load_pictures(
             f"{count} pictures take {needed / 1e6:.0f} MB, more than the "
             f"{limit / 1e6:.0f} MB for them: they are read from disk in every epoch"
         )
-    whole = leave_out_broken(iterator, size, decode, pixels)
+    whole = leave_out_broken(iterator, decode, pixels)
     if not whole:
         raise InputError(f"{iterator.directory}: no picture in it can be read")
     if pixels is not None and len(whole) < count:
@@ -269,16 +278,12 @@ def load_pictures(
 
 
 def leave_out_broken(
-    iterator: "DirectoryIterator",
-    size: tuple[int, int],
-    decode: Callable,
-    pixels: np.ndarray | None = None,
+    iterator: "DirectoryIterator", decode: Decoder, pixels: np.ndarray | None = None
 ) -> list[int]:
     """Decode all pictures with several threads; the iterator keeps those that can be decoded.
 
     Args:
         iterator: where the files are; those that can't be decoded are named on stderr.
-        size: height and width.
         decode: how a file becomes pixels.
         pixels: where they go, uint8 [n, height, width, 3]; None to check only.
 
@@ -291,7 +296,7 @@ def leave_out_broken(
         broken = []
         for place in places:
             try:
-                picture = decode(paths[place], size)
+                picture = decode(paths[place], iterator.target_size)
             except DECODE_ERRORS as error:
                 broken.append(place)
                 warn(f"{paths[place]}: left out, {reason(error)}")

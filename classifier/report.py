@@ -1,6 +1,5 @@
 """What training, evaluate and predict found, as tables and calls of charts."""
 
-import errno
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,37 +8,13 @@ import numpy as np
 
 from classifier import charts
 from classifier.charts import Prediction
-from classifier.console import printable, warn
-from classifier.files import write_csv
+from classifier.console import printable
+from classifier.files import write_csv, written
 
 # With few classes evaluate also prints the table; more lines than a screen has are no help.
 MOST_CLASSES_PRINTED = 20
 # Of MNIST's test images 83 are answered with less certainty; 20 of these answers are wrong.
 UNSURE = 0.6
-# What is wrong with the disk is wrong for weights and every other file, too.
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-
-
-def written(path: Path, write: Callable[[Path], None]) -> bool:
-    """Have write(path) write a report, and say whether it did.
-
-    A report that is open in Excel, or whose folder is read-only, is named on stderr: that is no
-    reason to end a training, or to keep the answers back.
-
-    Raises:
-        OSError: the disk is full or fails.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path)
-    except OSError as error:
-        if error.errno in DISK_FAULTS:
-            raise
-        denied = isinstance(error, PermissionError)
-        hint = "; is it open in another program, or its folder read-only?" if denied else ""
-        warn(f"{path}: not updated, {error.strerror or error}{hint}")
-        return False
-    return True
 
 
 def training(folder: Path, rows: list[dict[str, float]], smoothing: float, classes: int) -> None:

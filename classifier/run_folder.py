@@ -21,7 +21,7 @@ import filelock
 import keras
 
 from classifier.console import InputError, printable, warn
-from classifier.files import write_csv
+from classifier.files import write_csv, written
 from classifier.weights import load_weights, save_weights, without_optimizer
 
 CHECKPOINT = "weights-improvement-{epoch:02d}-{val_acc:.5f}.weights.h5"
@@ -175,7 +175,7 @@ class Checkpoint(keras.callbacks.Callback):
             print(f"\nbest val_acc yet: {printable(str(path))}")
         row = {"epoch": epoch} | {name: float(logs[name]) for name in CURVES} | {"seconds": seconds}
         self.rows.append(row)
-        write_csv(self.reports / "history.csv", self.rows)
+        written(self.reports / "history.csv", lambda path: write_csv(path, self.rows))
         save_weights(self.model, self.folder / LAST_EPOCH, epoch)
 
 

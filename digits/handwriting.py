@@ -53,6 +53,12 @@ def to_mnist(
     return _render(ink, mask, height, width)
 
 
+def look(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
+    """The picture, and what the network sees of it, uint8 [h, w, 3]. Raises as to_mnist."""
+    picture = open_picture(path, WORK_SIDE)
+    return picture, np.repeat(to_mnist(picture, *size)[..., None], 3, axis=-1)
+
+
 def _is_mnist_like(image: Image.Image, height: int, width: int) -> bool:
     """Whether the picture is already what the steps below would make, give or take a pixel."""
     if image.size != (width, height) or image.mode == "RGBa":
