@@ -150,6 +150,9 @@ def train(setting: Setting) -> keras.callbacks.History:
         InputError: there is nothing to train on, or another run is at work in checkpoint_path.
     """
     start = time.monotonic()
+    check_start(setting)
+    if setting.restore_model:
+        setting = setting.replace(is_restore=False)  # both, as in the article, means these weights
     mnist_parser.ensure(setting.train_dir, setting.data_dir)
     source = mnist_parser.source_of(setting.train_dir, setting.data_dir)
     mnist_parser.remind_of_stand_in("the network learns from", source, setting.data_dir)
@@ -173,6 +176,17 @@ def train(setting: Setting) -> keras.callbacks.History:
         f"  {next_command('evaluate', setting)}"
     )
     return history
+
+
+def check_start(setting: Setting) -> None:
+    """Raise InputError if there is nothing to start from, or nothing to do."""
+    if setting.restore_model and not Path(setting.restore_model).is_file():
+        raise InputError(f"--restore_model {setting.restore_model}: no such file")
+    if setting.initial_epoch >= setting.epochs:
+        raise InputError(
+            f"--initial_epoch {setting.initial_epoch} leaves nothing to do of --epochs "
+            f"{setting.epochs}"
+        )
 
 
 def settled(setting: Setting) -> Setting:
@@ -199,7 +213,7 @@ def fit(setting: Setting, source: str) -> keras.callbacks.History:
     keras.utils.set_random_seed(setting.seed)
     training, validation = data_generator(setting)
     if setting.is_restore:
-        description.same_split(training, validation, folder)
+        description.same_run(folder, written, training, validation)
     pictures.check_balance(training, validation)
     strategy = hardware.use_devices()
     digits = looks_like_mnist(training.filepaths, (setting.img_height, setting.img_width))
@@ -216,7 +230,7 @@ def fit(setting: Setting, source: str) -> keras.callbacks.History:
         callbacks = checkpoint_callbacks(setting, model, plan)
         done = start_from(setting, model)
         model.optimizer.iterations.assign(done * plan.steps)
-    if setting.restore_model or not setting.is_restore:
+    if not setting.is_restore:
         run_folder.move_earlier_run(folder, Path(setting.report_dir))
     description.write(setting, written, source, digits, training, validation)
     return model.fit(

@@ -20,8 +20,15 @@ from typing import Any
 import filelock
 import numpy as np
 
-from classifier.console import ArgumentParser, InputError, one_line_errors, printable, warn
-from classifier.download import NoMirrorError, download, progress
+from classifier.console import (
+    ArgumentParser,
+    InputError,
+    one_line_errors,
+    printable,
+    progress,
+    warn,
+)
+from classifier.download import NoMirrorError, download
 from classifier.files import save
 from classifier.idx import (
     MNIST_FORM,

@@ -7,7 +7,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +32,36 @@ def printable(text: str) -> str:
 def warn(message: str) -> None:
     """One line on stderr."""
     print(printable(message), file=sys.stderr, flush=True)
+
+
+def progress(
+    items: Iterable,
+    total: int,
+    doing: str,
+    size: Callable[[Any], int] = lambda item: 1,
+    after: float = 0.0,
+) -> Iterator:
+    """Pass the items on, showing how far they are: a bar on a terminal, four lines in a log.
+
+    Args:
+        items: what is done one after the other.
+        total: of their sizes.
+        doing: what is being done, in words.
+        size: of an item.
+        after: nothing is shown for so many seconds.
+    """
+    terminal = sys.stdout.isatty()
+    steps = 100 if terminal else 4
+    start = time.monotonic()
+    done = shown = 0
+    for item in items:
+        yield item
+        done += size(item)
+        if done * steps // total > shown and time.monotonic() - start >= after:
+            shown = done * steps // total
+            bar = f"[{'=' * (30 * done // total):30s}] " if terminal else ""
+            end = "\r" if terminal and done < total else "\n"
+            print(f"{doing}: {bar}{done}/{total}", end=end, flush=True)
 
 
 def act_as_command() -> None:

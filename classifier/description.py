@@ -176,11 +176,34 @@ def go_on(setting: Any, folder: Path, classes: list[str]) -> Any:
     return setting
 
 
-def same_split(training: DirectoryIterator, validation: DirectoryIterator, folder: Path) -> None:
+def check_network(said: dict[str, Any], written: dict[str, Any], folder: Path) -> None:
+    """Raise InputError if the run's network is not the one that is written in build_model now."""
+    if "network" not in said:  # older programs didn't say
+        return
+    changed = network_difference(said["network"], written)
+    if changed:
+        raise InputError(
+            f"{folder}: not trained with the network that build_model makes now ({changed}); train "
+            "that one, or change build_model back"
+        )
+
+
+def same_run(
+    folder: Path,
+    written: dict[str, Any],
+    training: DirectoryIterator,
+    validation: DirectoryIterator,
+) -> None:
     """Have the iterators load the files that the run in the folder has, held out as they were.
 
     Pictures that came since are left out, and those that are gone are named, on stderr.
+
+    Raises:
+        InputError: build_model's network, as of_network gives it, is not the run's any more.
     """
+    if not (folder / "model.json").exists():  # the run was stopped before it had begun
+        return
+    check_network(read(folder), written, folder)
     split = read_split(folder)
     if split is None:
         return

@@ -3,15 +3,14 @@
 import hashlib
 import http.client
 import multiprocessing
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-from classifier.console import InputError
+from classifier.console import InputError, progress
 from classifier.files import save
 
 # A mirror may keep us waiting this many seconds; three of them hang for less than 10 in all.
@@ -26,21 +25,6 @@ class NoMirrorError(InputError):
 
 class MirrorError(Exception):
     """This mirror has not given the file; the message says why."""
-
-
-def progress(items: Iterable, total: int, doing: str, size: Callable = lambda item: 1) -> Iterator:
-    """Pass the items on, showing how far they are: a bar on a terminal, four lines in a log."""
-    terminal = sys.stdout.isatty()
-    steps = 100 if terminal else 4
-    done = shown = 0
-    for item in items:
-        yield item
-        done += size(item)
-        if done * steps // total > shown:
-            shown = done * steps // total
-            bar = f"[{'=' * (30 * done // total):30s}] " if terminal else ""
-            end = "\r" if terminal and done < total else "\n"
-            print(f"{doing}: {bar}{done}/{total}", end=end, flush=True)
 
 
 def download(sums: dict[str, str], mirrors: Iterable[str], folder: Path, most_bytes: int) -> None:

@@ -11,6 +11,10 @@ import tensorflow as tf
 from classifier.console import InputError
 from classifier.machine import cores
 
+# Every network that is loaded is traced anew, as it must be. In a notebook TensorFlow takes the
+# fifth of them for a fault in the program, and says so.
+tf.get_logger().addFilter(lambda record: "tf.function retracing" not in record.getMessage())
+
 
 def gpus() -> list[tf.config.PhysicalDevice]:
     """The GPUs that TensorFlow sees."""

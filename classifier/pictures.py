@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from classifier.console import InputError, warn
+from classifier.console import InputError, progress, warn
 from classifier.machine import cores, free_memory
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 # Twice the largest camera in use; beyond it a file is a mishap or an attack.
 MAX_PIXELS = 100_000_000
+# Pictures that a thread decodes at a time: large photos take a tenth of a second each, and Ctrl-C
+# waits for them.
+CHUNK = 16
+PATIENCE = 5  # seconds that a person waits without asking what is going on
 THUMBNAIL = 84  # pixels, as many as a cell of a sheet of predictions has for it
 # What flow_from_directory takes, and what predict does.
 TRAINING_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff")
@@ -305,9 +309,14 @@ def leave_out_broken(
                 pixels[place] = picture
         return broken
 
-    chunks = [range(start, len(paths), 64) for start in range(64)]
-    with ThreadPoolExecutor(cores()) as pool:
-        broken = {place for some in pool.map(decode_some, chunks) for place in some}
+    chunks = [range(len(paths))[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    pool = ThreadPoolExecutor(cores())
+    try:
+        done = zip(chunks, pool.map(decode_some, chunks), strict=True)
+        done = progress(done, len(paths), "reading pictures", lambda pair: len(pair[0]), PATIENCE)
+        broken = {place for _, some in done for place in some}
+    finally:
+        pool.shutdown(cancel_futures=True)  # whoever stops us need not wait for the rest
     whole = [place for place in range(len(paths)) if place not in broken]
     names = file_names(iterator)
     load_only(iterator, [names[place] for place in whole])

@@ -61,13 +61,7 @@ def load(model: keras.Model, written: dict[str, Any], trained: Trained) -> Path:
         InputError: build_model makes another network now, or none of the files can be used.
     """
     folder = trained.weights[0].parent
-    if "network" in trained.said:  # older programs didn't say
-        changed = description.network_difference(trained.said["network"], written)
-        if changed:
-            raise InputError(
-                f"{folder}: not trained with the network that build_model makes now ({changed}); "
-                "train it, or change build_model back"
-            )
+    description.check_network(trained.said, written, folder)
     found = load_first(model, trained.weights)
     if found is None:
         raise InputError(

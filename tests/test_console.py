@@ -16,6 +16,7 @@ from classifier.console import (
     act_as_command,
     command_line,
     printable,
+    progress,
     quiet_stderr,
 )
 from setting import Setting
@@ -284,3 +285,15 @@ def test_a_user_who_sets_the_log_level_hears_everything(monkeypatch, capfd):
         os.write(2, b"chatter")
     assert capfd.readouterr().err == "chatter"
     assert os.environ["LEVEL"] == "0"
+
+
+def test_a_terminal_sees_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert list(progress("ab", 2, "doing")) == ["a", "b"]
+    out = capsys.readouterr().out
+    assert out == f"doing: [{'=' * 15:30}] 1/2\rdoing: [{'=' * 30}] 2/2\n"
+
+
+def test_what_is_soon_done_shows_no_progress(capsys):
+    assert list(progress("abcd", 4, "doing", after=5)) == [*"abcd"]
+    assert capsys.readouterr().out == ""

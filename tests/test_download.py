@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from classifier import download
-from classifier.download import NoMirrorError, progress
+from classifier.download import NoMirrorError
 
 ROOT = Path(__file__).parents[1]
 MOST_BYTES = 1_000_000
@@ -241,10 +241,3 @@ def test_a_mirror_that_never_answers_does_not_keep_the_program_from_ending():
             [sys.executable, "-c", code, url], cwd=ROOT, capture_output=True, text=True, timeout=20
         )
     assert done.stdout == "no answer, or a stalled one, after 0 bytes\n"
-
-
-def test_a_terminal_sees_a_bar(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert list(progress("ab", 2, "doing")) == ["a", "b"]
-    out = capsys.readouterr().out
-    assert out == f"doing: [{'=' * 15:30}] 1/2\rdoing: [{'=' * 30}] 2/2\n"
