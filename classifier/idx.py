@@ -26,8 +26,7 @@ MOST_PIXELS = 700_000_000
 MNIST_FORM = "mnist"
 PREFIXES = {"train": "train", "test": "t10k"}
 
-CAPITALS = string.ascii_uppercase
-WITHOUT_TWINS = string.digits + CAPITALS + "abdefghnqrt"
+WITHOUT_TWINS = string.digits + string.ascii_uppercase + "abdefghnqrt"
 # What the labels of EMNIST's sets stand for (https://arxiv.org/abs/1702.05373). In two of them
 # small letters that look like their capitals go with these, in one all do.
 EMNIST = {
