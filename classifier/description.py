@@ -245,15 +245,16 @@ def network_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
     there, here = then["config"]["layers"], now["config"]["layers"]
     if len(there) != len(here):
         return f"it had {len(there)} layers, now {len(here)}"
-    for old, new in zip(there, here, strict=True):
+    for place, (old, new) in enumerate(zip(there, here, strict=True)):
+        layer = f"layer {place}, {old['class_name']},"
         if old["class_name"] != new["class_name"]:
-            return f"it had {old['class_name']} where now is {new['class_name']}"
+            return f"{layer} is now {new['class_name']}"
         for key in old["config"].keys() & new["config"].keys() - set(INCIDENTAL):
             before, after = essence(old["config"][key]), essence(new["config"][key])
             if before != after:
-                return f"{old['class_name']} had {key} {before!r}, now {after!r}"
+                return f"{layer} had {key} {before!r}, now {after!r}"
         if essence(old.get("inbound_nodes")) != essence(new.get("inbound_nodes")):
-            return f"{old['class_name']} had other inputs"
+            return f"{layer} had other inputs"
     return None
 
 
