@@ -25,6 +25,8 @@ INCIDENTAL = ("name", "dtype", "seed", "module", "registered_name", "build_confi
 MOST_SIDE = 4096
 
 SIDES = ("img_width", "img_height")
+# What Python raises for JSON that is not what was written.
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 MOST_NAMED = 20  # a screen of names is enough to know what happened
 
 Split = dict[str, list[str]]  # "training" and "validation": names of files, "<class>/<file>"
@@ -94,7 +96,9 @@ def read(folder: Path) -> dict[str, Any]:
             raise ValueError("it does not describe a network")
         if type(said["trained_on"]) is not str:
             raise ValueError("it does not say what the network was trained on")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if "network" in said:
+            network_difference(said["network"], said["network"])  # raises unless it is one
+    except (*DAMAGE, OSError) as error:
         raise InputError(f"{path}: missing or damaged ({error}); --mode train makes it") from None
     return said | {"label_nums": len(classes)}
 
@@ -141,7 +145,10 @@ def following(setting: Any, said: dict[str, Any], names: Sequence[str], folder: 
             raise InputError(
                 f"--{name} {getattr(setting, name)}, but the network in {folder} has {there}"
             )
-    return setting.replace(**{name: said[name] for name in names})
+    try:
+        return setting.replace(**{name: said[name] for name in names})
+    except ValueError as error:
+        raise InputError(f"{folder / 'model.json'}: damaged, {error}") from None
 
 
 def go_on(setting: Any, folder: Path, classes: list[str]) -> Any:
@@ -249,7 +256,7 @@ def network_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
         layer = f"layer {place}, {old['class_name']},"
         if old["class_name"] != new["class_name"]:
             return f"{layer} is now {new['class_name']}"
-        for key in old["config"].keys() & new["config"].keys() - set(INCIDENTAL):
+        for key in sorted(old["config"].keys() & new["config"].keys() - set(INCIDENTAL)):
             before, after = essence(old["config"][key]), essence(new["config"][key])
             if before != after:
                 return f"{layer} had {key} {before!r}, now {after!r}"
