@@ -112,6 +112,8 @@ def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterat
         InputError: there are no pictures to train on.
     """
     classes = pictures.class_folders(setting.train_dir)
+    DirectoryIterator.white_list_formats = pictures.endings(setting.recipe)
+    pictures.name_left_out(setting.train_dir, pictures.endings(setting.recipe))
     generator = ImageDataGenerator(rescale=1 / 255, validation_split=0.2)
 
     def flow(subset: str) -> DirectoryIterator:
@@ -318,6 +320,7 @@ def test_generator(known: trained.Trained) -> DirectoryIterator:
     """The test pictures of the network's classes; without a test folder, those it has held out."""
     setting, classes = known.setting, known.said["classes"]
     size = (setting.img_height, setting.img_width)
+    DirectoryIterator.white_list_formats = pictures.endings(setting.recipe)
     generator = ImageDataGenerator()
     if Path(setting.test_dir).is_dir():
         pictures.check_classes(setting.test_dir, classes)

@@ -163,14 +163,16 @@ def go_on(setting: Any, folder: Path, classes: list[str]) -> Any:
         InputError: a value that was given contradicts the run; or the classes are others now.
     """
     said = read(folder)
-    names = list(CARRIED)
-    if setting.is_given("epochs") and setting.epochs > said.get("epochs", setting.epochs):
-        names.remove("epochs")
-        print(
-            f"{setting.epochs} epochs instead of {said['epochs']}: the learning rate goes on as in "
-            f"a training of {setting.epochs}"
-        )
+    names = [name for name in CARRIED if name != "epochs"]
     setting = following(setting, said, names, folder)
+    begun = said.get("epochs")
+    if setting.is_given("epochs") and type(begun) is int and setting.epochs > begun:
+        print(
+            f"{setting.epochs} epochs instead of {begun}: the learning rate goes on as in a "
+            f"training of {setting.epochs}"
+        )
+    else:
+        setting = following(setting, said, ["epochs"], folder)
     for what, names in (
         ("new", set(classes) - set(said["classes"])),
         ("gone", set(said["classes"]) - set(classes)),

@@ -1,11 +1,13 @@
 """Files become pixels: found, opened, checked, resized, kept."""
 
+import contextlib
 import logging
 import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,9 +28,19 @@ MAX_PIXELS = 100_000_000
 CHUNK = 16
 PATIENCE = 5  # seconds that a person waits without asking what is going on
 THUMBNAIL = 84  # pixels, as many as a cell of a sheet of predictions has for it
-# What flow_from_directory takes, and what predict does.
-TRAINING_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff")
-PICTURE_ENDINGS = (*TRAINING_ENDINGS, ".gif", ".webp", ".pgm")
+# Endings of the pictures that people have. Pillow opens those that it, or a plug-in, knows.
+KNOWN = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".jp2", ".avif", ".heic", ".heif"),
+)
+with contextlib.suppress(ImportError):  # who has photos of an iPhone may install it
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+FORMATS = Image.registered_extensions()
+PICTURE_ENDINGS = tuple(ending for ending in KNOWN if FORMATS.get(ending) in Image.OPEN)
+# Those that flow_from_directory takes by itself, as in the article.
+ARTICLE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff")
 
 # Who always answers the larger of two such classes is right ten times in eleven.
 UNEVEN = 10
@@ -54,14 +66,47 @@ def class_folders(folder: str) -> list[str]:
     layout = "one folder a class, as in train/cat/1.png and train/dog/2.png"
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder; what is expected is {layout}")
-    names = sorted(p.name for p in Path(folder).iterdir() if p.is_dir() and p.name[0] != ".")
-    empty = [name for name in names if not has_picture(Path(folder, name))]
-    if empty:
-        warn(f"{folder}: left out, since there are no pictures in them: {', '.join(empty)}")
-    classes = [name for name in names if name not in empty]
+    names = (path.name for path in Path(folder).iterdir() if path.is_dir())
+    names = sorted(name for name in names if not name.startswith("."))
+    classes = [name for name in names if any(map(is_picture, files_below(Path(folder, name))))]
     if len(classes) < 2:
         raise InputError(f"{folder}: pictures of {len(classes)} classes; two are needed, {layout}")
     return classes
+
+
+def endings(recipe: str) -> tuple[str, ...]:
+    """What the names of pictures end in; with the article's recipe, what Keras takes."""
+    return ARTICLE_ENDINGS if recipe == "article" else PICTURE_ENDINGS
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """The names of all files in the folder and in those in it, but for hidden ones."""
+    for _, _, names in os.walk(folder):
+        yield from (name for name in names if not name.startswith("."))
+
+
+def is_picture(name: str) -> bool:
+    return name.lower().endswith(PICTURE_ENDINGS)
+
+
+def name_left_out(folder: str, taken: tuple[str, ...]) -> None:
+    """Say on stderr which folders and how many files in them are taken for no pictures.
+
+    Args:
+        folder: of the classes' folders, or of pictures.
+        taken: the endings of the files that are.
+    """
+    inside = [path for path in sorted(Path(folder).iterdir()) if path.is_dir()]
+    inside = [path for path in inside if not path.name.startswith(".")]
+    empty = [path.name for path in inside if not any(map(is_picture, files_below(path)))]
+    if empty:
+        warn(f"{folder}: left out, since there are no pictures in them: {', '.join(empty)}")
+    endings = [Path(name).suffix.lower() for path in inside for name in files_below(path)]
+    others = Counter(ending for ending in endings if ending not in taken)
+    if others:
+        said = ", ".join(f"{n} {ending or 'without one'}" for ending, n in others.items())
+        hint = "; pip install pillow-heif and .heic is read, too" if ".heic" in others else ""
+        warn(f"{folder}: left out, since their endings are no picture's: {said}{hint}")
 
 
 def check_classes(folder: str, classes: list[str]) -> None:
@@ -72,21 +117,25 @@ def check_classes(folder: str, classes: list[str]) -> None:
             warn(f"{folder}: classes that are {what}: {', '.join(sorted(names))}")
 
 
-def has_picture(folder: Path) -> bool:
-    names = (name for _, _, names in os.walk(folder) for name in names)
-    return any(name.lower().endswith(TRAINING_ENDINGS) for name in names)
-
-
 def list_pictures(folder: str) -> list[str]:
     """The pictures in the folder by their endings, hidden ones left out, 2.png before 10.png.
+
+    Args:
+        folder: of pictures; or a single one.
 
     Raises:
         InputError: the folder is missing, or there is no picture in it.
     """
+    if Path(folder).is_file():
+        return [folder]
     if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such folder; put the pictures to predict there")
+        raise InputError(f"{folder}: no such file or folder; put the pictures to predict there")
     names = [path.name for path in Path(folder).iterdir() if not path.is_dir()]
-    names = [n for n in names if n.lower().endswith(PICTURE_ENDINGS) and not n.startswith(".")]
+    names = [name for name in names if not name.startswith(".")]
+    others = Counter(Path(name).suffix.lower() for name in names if not is_picture(name))
+    if ".heic" in others:
+        warn(f"{folder}: {others['.heic']} .heic can't be read; pip install pillow-heif")
+    names = [name for name in names if is_picture(name)]
     if not names:
         raise InputError(f"{folder}: no pictures in it ({', '.join(PICTURE_ENDINGS)})")
 
@@ -101,12 +150,16 @@ def list_pictures(folder: str) -> list[str]:
 # ---------------------------------------------------------------- opened
 
 
-def open_picture(path: str | os.PathLike, side: int | None = None) -> Image.Image:
+def open_picture(
+    path: str | os.PathLike, side: int | None = None, near: tuple[int, int] | None = None
+) -> Image.Image:
     """The picture upright, in mode L, RGB or, if it has transparent parts, RGBa (premultiplied).
 
     Args:
         path: any file that Pillow opens.
-        side: no more than so many pixels a side are needed, and the picture is shrunk to them.
+        side: the picture is shrunk to so many pixels a side.
+        near: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is far faster, as long as
+            it is no smaller than this (width, height).
 
     Raises:
         OSError: the file can't be read, is no picture, or ends too early.
@@ -114,9 +167,8 @@ def open_picture(path: str | os.PathLike, side: int | None = None) -> Image.Imag
     """
     try:
         with open(path, "rb") as file, Image.open(file) as image:
-            if side and image.width * image.height <= MAX_PIXELS:
-                # JPEG is decoded at 1/2, 1/4 or 1/8, which is far faster.
-                image.draft(None, (side, side))
+            if (side or near) and image.width * image.height <= MAX_PIXELS:
+                image.draft(None, near or (side, side))
             return upright(image, side)
     except Image.DecompressionBombError:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
@@ -192,18 +244,20 @@ def decode(path: str, size: tuple[int, int]) -> np.ndarray:
     Raises:
         OSError, ValueError: as open_picture.
     """
-    return resized(open_picture(path), size)
+    return look(path, size)[1]
 
 
 def resized(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
     """What open_picture gives, scaled to (height, width): uint8 [height, width, 3]."""
-    height, width = size
-    return np.asarray(on_white(picture).resize((width, height), Image.Resampling.NEAREST))
+    # Antialiased, as torchvision and timm do by default: thin lines grow pale, but don't vanish.
+    return np.asarray(on_white(picture).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def look(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
     """The picture, and what the network sees of it, uint8 [h, w, 3]. Raises as open_picture."""
-    picture = open_picture(path)
+    height, width = size
+    # Twice the size is as good as all, and four times as many pixels as are needed.
+    picture = open_picture(path, near=(2 * width, 2 * height))
     return picture, resized(picture, size)
 
 
