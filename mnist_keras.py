@@ -37,6 +37,7 @@ from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGen
 import mnist_parser
 from classifier import batches, description, hardware, pictures, recipe, report, run_folder, trained
 from classifier.charts import Prediction, drop_pictures
+from classifier.centred import Ground, centred
 from classifier.faster import faster, use_threads
 from classifier.predictions import answers, see
 from classifier.weights import load_weights, without_optimizer
@@ -88,7 +89,7 @@ def pooled_above_64(height: int, width: int) -> list[layers.Layer]:
     return [layers.MaxPooling2D([min(pool, side) for side in sides])] if pool > 1 else []
 
 
-def network(setting: Setting, grey: bool) -> keras.Model:
+def network(setting: Setting, grey: bool, ground: Ground | None) -> keras.Model:
     """The network of build_model, as it is trained, evaluated and predicted with.
 
     Whatever of it is known to be computed faster in another way is computed in that way.
@@ -97,8 +98,11 @@ def network(setting: Setting, grey: bool) -> keras.Model:
         setting: says the size of the pictures, the number of classes and the recipe; the article's
             is computed as Keras does.
         grey: all pictures are known to be grey.
+        ground: mean and spread of the training pictures' pixels, by which they are centred first.
     """
     model = build_model(setting)
+    if ground:
+        model = centred(model, *ground)
     return model if setting.recipe == "article" else faster(model, grey)
 
 
@@ -138,8 +142,13 @@ def checkpoint_callbacks(
     comes last, since at the end of an epoch it gives the weights back their place.
     """
     folder, reports = Path(setting.checkpoint_path), Path(setting.report_dir)
-    keep = run_folder.Checkpoint(folder, reports, setting.epochs, setting.save_epochs)
-    return [keep, recipe.Average(model, plan.average_power)] if plan.average_power else [keep]
+    callbacks = [
+        run_folder.Checkpoint(folder, reports, setting.epochs, setting.save_epochs),
+        recipe.AtChance(plan.chance),
+    ]
+    if plan.average_power:
+        callbacks.append(recipe.Average(model, plan.average_power))
+    return callbacks
 
 
 def train(setting: Setting) -> keras.callbacks.History:
@@ -221,7 +230,7 @@ def fit(setting: Setting, source: str) -> keras.callbacks.History:
     digits = looks_like_mnist(training.filepaths, (setting.img_height, setting.img_width))
     plan = choose_recipe(setting, source, training, validation, digits)
     with strategy.scope():
-        model = network(setting, plan.grey)
+        model = network(setting, plan.grey, plan.ground)
         model.compile(
             plan.optimizer(),
             loss="categorical_crossentropy",
@@ -234,7 +243,7 @@ def fit(setting: Setting, source: str) -> keras.callbacks.History:
         model.optimizer.iterations.assign(done * plan.steps)
     if not setting.is_restore:
         run_folder.move_earlier_run(folder, Path(setting.report_dir))
-    description.write(setting, written, source, digits, training, validation)
+    description.write(setting, written, source, digits, plan.ground, training, validation)
     return model.fit(
         plan.training(done),
         validation_data=plan.validation,
@@ -342,7 +351,7 @@ def load_network(known: trained.Trained, grey: bool) -> tuple[keras.Model, Path]
     """The network that was trained, ready to predict, and the file of its weights."""
     setting = known.setting
     keras.mixed_precision.set_global_policy(hardware.precision(setting.precision, setting.recipe))
-    model = network(setting, grey)
+    model = network(setting, grey, known.ground)
     written = description.of_network(build_model(setting))
     return model, trained.load(model, written, known)
 

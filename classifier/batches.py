@@ -13,6 +13,8 @@ from classifier.pictures import DECODE_ERRORS, Pictures, reason
 
 # Validation and prediction need no gradients; larger batches than this many pixels are no faster.
 INFERENCE_PIXELS = 512 * 28 * 28
+# Each makes a batch, and as many wait: with 64 cores they took 10 GB at 224×224.
+MOST_WORKERS = 8
 # As far as handwriting varies: more, and a 6 may pass for a 0, a 1 for a 7.
 TURN = np.radians(12)  # most rotation either way
 SHEAR = 0.15
@@ -96,7 +98,8 @@ def prepared(dataset: tf.data.Dataset, make_batch: Callable) -> tf.data.Dataset:
     options = tf.data.Options()
     # TensorFlow 2.21 waits for its tuner when a dataset ends: 1.2, 2.5, 5.1, at last 60 seconds.
     options.autotune.enabled = False
-    return dataset.map(make_batch, cores()).prefetch(cores()).with_options(options)
+    workers = min(cores(), MOST_WORKERS)
+    return dataset.map(make_batch, workers).prefetch(workers).with_options(options)
 
 
 def pixel_reader(pictures: Pictures) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -37,6 +37,7 @@ def write(
     written: dict[str, Any],
     trained_on: str,
     handwriting: bool,
+    ground: tuple[float, float] | None,
     training: DirectoryIterator,
     validation: DirectoryIterator,
 ) -> None:
@@ -47,6 +48,7 @@ def write(
         written: the network as build_model has it, as of_network gives it.
         trained_on: what the pictures are.
         handwriting: they are like MNIST's, so that a person's are to be cleaned up.
+        ground: mean and spread by which the network centres its pictures.
         training: the files to learn from.
         validation: the files held out.
     """
@@ -56,6 +58,7 @@ def write(
         said["batch_size"] = None  # as many as suit the set
     said |= {
         "handwriting": handwriting,
+        "ground": ground,
         "trained_on": trained_on,
         "images": training.samples,
         "keras": keras.__version__,
@@ -96,6 +99,9 @@ def read(folder: Path) -> dict[str, Any]:
             raise ValueError("it does not describe a network")
         if type(said["trained_on"]) is not str:
             raise ValueError("it does not say what the network was trained on")
+        ground = said.setdefault("ground", None)
+        if ground is not None and not (len(ground) == 2 and 0 <= ground[0] <= 1 >= ground[1] > 0):
+            raise ValueError("ground is no mean and spread of pixels")
         if "network" in said:
             network_difference(said["network"], said["network"])  # raises unless it is one
     except (*DAMAGE, OSError) as error:

@@ -14,6 +14,7 @@ import itertools
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -76,13 +77,14 @@ def exchanged(chain: list[layers.Layer], grey: bool) -> list[layers.Layer]:
         if kind is layers.Conv2D:
             relu_is_due = is_relu(layer) and type(following) is layers.MaxPooling2D
             changes = {"activation": "linear"} if relu_is_due else {}
-            changes |= {"grey": grey and layer is chain[0], "plain": is_plain(layer)}
+            changes |= {"grey": grey, "plain": is_plain(layer)}
             layer = like(Conv2D, layer, **changes)
         elif kind is layers.MaxPooling2D and relu_is_due:
             layer, relu_is_due = like(MaxPooling2D, layer), False
         elif kind is layers.Dropout and is_coin(layer):
             layer = like(Dropout, layer)
         result.append(layer)
+        grey &= kind is layers.Rescaling and np.ndim(layer.scale) == np.ndim(layer.offset) == 0
     return result
 
 

@@ -1,17 +1,22 @@
 """How to train: the article's way and the tuned one, each a value that says all of it."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.keras.preprocessing.image import DirectoryIterator
 
 from classifier.batches import plain_batches, training_batches
-from classifier.pictures import Pictures
+from classifier.console import warn
+from classifier.pictures import Pictures, mean_and_spread
 
 # Larger batches than the article's 32 keep two cores busier.
 BATCH = 128
+# More pixels than these a batch take gigabytes: at 224×224 128 pictures had a peak of 6 GB.
+MOST_PIXELS_A_BATCH = 128 * 64 * 64
 # Fewer steps than these an epoch are too few to learn from: small sets get smaller batches.
 LEAST_STEPS, LEAST_BATCH = 64, 16
 # On MNIST a peak of 1e-3 was no better over ten epochs, 3e-3 worse after five.
@@ -22,6 +27,8 @@ WARM_UP = 0.15  # of all steps
 WEIGHT_DECAY = 0.05
 # Between two calls of TensorFlow Keras's loop takes up to a tenth of the time of a step.
 STEPS_A_CALL = 8
+# Epochs after which a network that can learn from its pictures has begun to.
+PATIENCE = 5
 # The n-th weights count in the average as n to this power. Of 22,000 pictures of MNIST, held out
 # and test, it gets a tenth fewer wrong in epochs 16 to 20 (2 seeds); with 6 or 12, 7% fewer. After
 # one epoch, in which the weights change much, 3 gets 5% more wrong, 12 1% more (4 seeds).
@@ -39,10 +46,12 @@ class Recipe(NamedTuple):
     validation: Batches
     steps: int  # an epoch
     optimizer: Callable[[], keras.optimizers.Optimizer]  # makes it where its variables shall be
+    chance: float  # the val_acc of always answering with the commonest class
     shuffle: bool = False  # Keras puts the batches into another order in every epoch
     steps_a_call: int = 1  # of TensorFlow
     average_power: int | None = None  # of the average of the weights; None for no average
     grey: bool = False  # all pictures are known to be grey
+    ground: tuple[float, float] | None = None  # mean and spread of the pixels, if to be centred
 
 
 def article(training: DirectoryIterator, validation: DirectoryIterator) -> Recipe:
@@ -51,6 +60,7 @@ def article(training: DirectoryIterator, validation: DirectoryIterator) -> Recip
         training=lambda done: training,
         validation=validation,
         steps=len(training),
+        chance=chance(validation.classes),
         optimizer=keras.optimizers.RMSprop,
         shuffle=True,
     )
@@ -73,13 +83,16 @@ def tuned(
         held_out: to validate on.
         classes: how many there are.
         epochs: of the whole training.
-        batch_size: None for BATCH, or fewer if the set is small.
+        batch_size: None for BATCH, or fewer if the set is small or the pictures large.
         seed: of what is drawn at random.
         flip: learn from mirror images, too.
-        strokes: the pictures are handwriting, bright on dark; vary the pen.
+        strokes: the pictures are handwriting, bright on dark, as MNIST's: vary the pen. All others
+            are centred, since what is dark on white hardly begins to be learned from.
     """
     count = len(pictures.labels)
-    batch = min(batch_size or min(BATCH, max(LEAST_BATCH, count // LEAST_STEPS)), count)
+    room = max(LEAST_BATCH, MOST_PIXELS_A_BATCH // math.prod(pictures.size))
+    usual = min(BATCH, room, max(LEAST_BATCH, count // LEAST_STEPS))
+    batch = min(batch_size or usual, count)
     steps = count // batch  # those left over are others in every epoch
     if steps >= LEAST_STEPS:
         steps -= steps % STEPS_A_CALL
@@ -91,13 +104,20 @@ def tuned(
         ),
         validation=plain_batches(held_out, classes),
         steps=steps,
+        chance=chance(held_out.labels),
         optimizer=lambda: keras.optimizers.AdamW(
             one_cycle(peak, epochs * steps), weight_decay=WEIGHT_DECAY
         ),
         steps_a_call=1 if steps % STEPS_A_CALL else STEPS_A_CALL,
         average_power=SHORT_RUN_POWER if short else AVERAGE_POWER,
         grey=pictures.grey and held_out.grey,
+        ground=None if strokes else mean_and_spread(pictures),
     )
+
+
+def chance(labels: np.ndarray) -> float:
+    """The share of the commonest of the labels, int [n]."""
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def one_cycle(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -156,3 +176,25 @@ class Average(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.change_places()
+
+
+class AtChance(keras.callbacks.Callback):
+    """Says so, once, if after some epochs the network answers no better than by chance.
+
+    Args:
+        chance: the val_acc of always giving the same answer.
+    """
+
+    def __init__(self, chance: float):
+        super().__init__()
+        self.chance, self.best = chance, 0.0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.best = max(self.best, logs["val_acc"])
+        last = min(PATIENCE, self.params["epochs"]) - 1
+        if epoch == last and self.best <= 1.1 * self.chance:
+            warn(
+                f"NOTE: nothing is learned yet: val_acc {self.best:.3f}, always the same answer "
+                f"has {self.chance:.3f}. Can a person tell the classes apart in pictures so "
+                "small? Are they in the right folders?"
+            )

@@ -17,6 +17,11 @@ class Trained(NamedTuple):
     said: dict[str, Any]  # what model.json says
     weights: list[Path]  # the files of its weights, best first
 
+    @property
+    def ground(self) -> tuple[float, float] | None:
+        """Mean and spread of the pixels that it was trained on, if it centres its pictures."""
+        return self.said["ground"] and tuple(self.said["ground"])
+
 
 def folder_of(setting: Any) -> Path | None:
     """Where the weights are: restore_model's folder, the run's own, else the one that ships."""

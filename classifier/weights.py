@@ -82,8 +82,13 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> int:
 
 def random_states(model: keras.Model) -> list[keras.Variable]:
     """The variables, int [2], of seed and count, from which the model's layers draw."""
-    generators = (getattr(layer, "seed_generator", None) for layer in model.layers)
-    return [generator.state for generator in generators if generator is not None]
+    states = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            states += random_states(layer)
+        elif hasattr(layer, "seed_generator"):
+            states.append(layer.seed_generator.state)
+    return states
 
 
 def layer_shapes(file: h5py.File) -> dict[str, list[tuple[int, ...]]]:
