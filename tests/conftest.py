@@ -1,4 +1,4 @@
-"""What several test files need: the real MNIST, if it is there, and a place for many files."""
+"""What several test files need: drawn digits, a network that knows them, and the real MNIST."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from helpers import write_digits
 
 import mnist_parser
 
@@ -40,6 +41,42 @@ def link():
                 pytest.skip("this user may not make symbolic links")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """A folder with train/ and test/ of drawn digits."""
+    folder = tmp_path_factory.mktemp("digits")
+    write_digits(folder / "train", 1500, seed=1)
+    write_digits(folder / "test", 200, seed=2)
+    return folder
+
+
+@pytest.fixture
+def data_dir(digits, tmp_path, link) -> Path:
+    """A data_dir of its own with the drawn digits in it."""
+    for part in ("train", "test"):
+        link(tmp_path / part, digits / part)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def trained(digits, tmp_path_factory, link) -> Path:
+    """A data_dir after two epochs of the default recipe; nothing in it may be changed."""
+    from mnist_keras import train  # here, since TensorFlow takes seconds that few files need
+    from setting import Setting
+
+    folder = tmp_path_factory.mktemp("trained")
+    for part in ("train", "test"):
+        link(folder / part, digits / part)
+    train(Setting(data_dir=str(folder), epochs=2, precision="float32", batch_size=32))
+    return folder
+
+
+@pytest.fixture
+def copy(trained, tmp_path) -> Path:
+    """A copy of that data_dir, to be changed."""
+    return shutil.copytree(trained, tmp_path / "copy", symlinks=True)
 
 
 @pytest.fixture(scope="session")

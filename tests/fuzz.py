@@ -26,17 +26,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import h5py
+import keras
 import numpy as np
 import psutil
+from helpers import write_digits
 from PIL import Image
 
 import mnist_keras
 import mnist_parser
-from classifier import files, pictures, run_folder, weights
+from classifier import description, files, idx, pictures, run_folder, trained, weights
 from classifier.console import InputError, printable, warn
 from digits import handwriting
 from digits.drawn import draw
-from mnist_keras import keras
 from setting import Setting
 
 CAN_LIMIT = sys.platform == "linux"
@@ -246,12 +247,8 @@ HOSTILE_ITEMS = (
 
 def idx_kind() -> Kind:
     images, labels = draw(20, seed=0)
-    header = np.array([0x803, *images.shape], ">u4").tobytes()
-    samples = {
-        "images": header + images.tobytes(),
-        "labels": np.array([0x801, 20], ">u4").tobytes() + labels.astype(np.uint8).tobytes(),
-    }
-    readers = (mnist_parser.decode_idx3_ubyte, mnist_parser.decode_idx1_ubyte)
+    samples = {"images": idx.encode_idx(images), "labels": idx.encode_idx(labels)}
+    readers = (idx.decode_idx3_ubyte, idx.decode_idx1_ubyte)
     return Kind(samples, (damaged,), readers)
 
 
@@ -268,9 +265,12 @@ def picture_kind(ending: str, *damages: Callable) -> Kind:
         with contextlib.suppress(OSError), io.BytesIO() as memory:  # not every format has all modes
             digit.convert(mode).save(memory, Image.registered_extensions()[ending])
             samples[f"{len(samples)}{ending}"] = memory.getvalue()
-    setting = Setting()
-    readers = (handwriting.to_mnist, lambda path: pictures.decode(str(path), setting))
-    return Kind(samples, (damaged, *damages), readers, pictures.DECODE_ERRORS)
+    readers = [handwriting.to_mnist]
+    readers += [
+        functools.partial(decode, size=(28, 28))
+        for decode in (pictures.decode, pictures.decode_as_article)
+    ]
+    return Kind(samples, (damaged, *damages), tuple(readers), pictures.DECODE_ERRORS)
 
 
 def small_network() -> keras.Sequential:
@@ -303,20 +303,46 @@ def weights_kind(backup: bool = False) -> Kind:
     return Kind(samples, (damaged, hdf5_with_a_hostile_item), (read,))
 
 
-def description_kind() -> Kind:
+@functools.cache
+def written_run() -> tuple[dict[str, bytes], dict]:
+    """model.json and split.json, as a training leaves them, and the network that it describes."""
     with tempfile.TemporaryDirectory() as folder:
-        setting = Setting(data_dir=folder, checkpoint_path=folder)
-        mnist_keras.describe(setting, list("0123456789"), True, 60_000)
-        content = Path(folder, "model.json").read_bytes()
+        write_digits(Path(folder, "train"), 100, seed=0)
+        setting = Setting(data_dir=folder, checkpoint_path=folder, recipe="tuned")
+        network = description.of_network(mnist_keras.build_model(setting))
+        with contextlib.redirect_stdout(io.StringIO()):
+            iterators = mnist_keras.data_generator(setting)
+        description.write(setting, network, setting.train_dir, True, *iterators)
+        names = ("model.json", "split.json")
+        return {name: Path(folder, name).read_bytes() for name in names}, network
 
+
+def description_kind() -> Kind:
+    contents, network = written_run()
+
+    def predict(path: Path) -> None:
+        # What predict and evaluate do with it, before they build the network and load weights.
+        setting = Setting(data_dir=str(path.parent), restore_model=str(path.parent / "a.h5"))
+        known = trained.find(setting)
+        mnist_parser.remind_of_stand_in("x", known.said["trained_on"], "data")
+        if "network" in known.said:
+            description.network_difference(known.said["network"], network)
+
+    def go_on(path: Path) -> None:
+        setting = Setting(data_dir=str(path.parent), epochs=30)
+        description.go_on(setting, path.parent, list("0123456789"))
+
+    content = {"model.json": contents["model.json"]}
+    return Kind(content, (damaged, json_with_a_hostile_value), (predict, go_on))
+
+
+def split_kind() -> Kind:
     def read(path: Path) -> None:
-        # What predict does with it.
-        description = run_folder.read_description(path)
-        mnist_keras.remind_of_stand_in(description["trained_on"])
-        if description["handwriting"]:
-            keras.layers.Dense(len(description["classes"])).build((None, 256))
+        with contextlib.redirect_stdout(io.StringIO()):
+            description.read_split(path.parent)
 
-    return Kind({"model.json": content}, (damaged, json_with_a_hostile_value), (read,))
+    content = {"split.json": written_run()[0]["split.json"]}
+    return Kind(content, (damaged, json_with_a_hostile_value), (read,))
 
 
 def source_kind() -> Kind:
@@ -339,11 +365,11 @@ def history_kind() -> Kind:
 
     def read(path: Path) -> None:
         # What training does with it: one more epoch comes after those that were read.
-        setting = Setting(data_dir=str(path.parents[1]))
-        found = run_folder.read_history(setting, 3)
-        assert run_folder.Checkpoint(setting, found).best <= 1
+        checkpoint = run_folder.Checkpoint(path.parent, path.parent, 9, 1)
+        checkpoint.on_epoch_begin(3)
+        assert checkpoint.best <= 1
         with tempfile.TemporaryDirectory() as folder:
-            files.write_csv(Path(folder, "history.csv"), [*found, rows[0]])
+            files.write_csv(Path(folder, "history.csv"), [*checkpoint.rows, rows[0]])
 
     return Kind({"report/history.csv": content}, (damaged, csv_with_a_hostile_cell), (read,))
 
@@ -359,6 +385,7 @@ KINDS = {
     "weights": weights_kind,
     "backup": functools.partial(weights_kind, backup=True),
     "model_json": description_kind,
+    "split_json": split_kind,
     "source_json": source_kind,
     "history": history_kind,
 }

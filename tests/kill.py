@@ -27,7 +27,7 @@ from PIL import Image
 
 import mnist_keras
 import mnist_parser
-from classifier import files, run_folder, weights
+from classifier import description, files, idx, run_folder, trained, weights
 from digits.drawn import draw
 from setting import Setting
 
@@ -42,7 +42,7 @@ class Checkpoint(run_folder.Checkpoint):
     def on_epoch_begin(self, epoch, logs=None):
         print("finished", epoch, flush=True)
         super().on_epoch_begin(epoch, logs)
-mnist_keras.Checkpoint = Checkpoint
+run_folder.Checkpoint = Checkpoint
 print("ready", flush=True)
 {}
 print("done", flush=True)
@@ -67,11 +67,9 @@ def write_digits(folder: Path, count: int) -> None:
     """Drawn digits as folders of pictures, and as the IDX files that parse makes some from."""
     images, labels = draw(count, seed=1)
     mnist_parser.write_pngs(images, labels, folder / "train", "drawing")
-    for prefix in mnist_parser.PREFIXES.values():
-        for kind, magic, array in (("images-idx3", 0x803, images), ("labels-idx1", 0x801, labels)):
-            header = np.array([magic, *array.shape], ">u4").tobytes()
-            content = header + array.astype(np.uint8).tobytes()
-            files.save(folder / f"{prefix}-{kind}-ubyte", content)
+    for prefix in idx.PREFIXES.values():
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            files.save(folder / f"{prefix}-{kind}-ubyte", idx.encode_idx(array))
 
 
 def outcome(data_dir: Path) -> tuple[list[str], str]:
@@ -107,7 +105,9 @@ def broken_files(data_dir: Path) -> list[str]:
                 with h5py.File(path) as file:
                     assert file.attrs["sha256"] == weights.weights_digest(file)
             elif path.name == "model.json":
-                run_folder.read_description(path)
+                description.read(path.parent)
+            elif path.name == "split.json":
+                description.read_split(path.parent)
             elif path.suffix == ".csv":
                 assert path.read_bytes().endswith(b"\r\n")
             elif path.suffix == ".png":
@@ -124,7 +124,7 @@ def look_at(data_dir: Path, said: str, reference: tuple[list[str], str]) -> list
     setting = Setting(**settings_of(data_dir))
     folder = Path(setting.checkpoint_path)
     best = run_folder.checkpoints(folder)
-    if best and mnist_keras.trained_network(setting)[3] != best[0]:
+    if best and mnist_keras.load_network(trained.find(setting), grey=True)[1] != best[0]:
         wrong.append("the best checkpoint can't be used")
     finished = [int(line.split()[1]) for line in said.splitlines() if line.startswith("finished")]
     if finished and finished[-1] > 0:
@@ -174,8 +174,8 @@ def kill_parsing(folder: Path, moment: float, number: int) -> tuple[str, list[st
     child = start(PARSE.format(str(data_dir), str(folder)))
     time.sleep(moment)
     said, wrong = end(child, number)
-    there = [part for part in mnist_parser.PREFIXES if (data_dir / part).exists()]
-    images, _ = mnist_parser.decode_part(folder, "train")
+    there = [part for part in idx.PREFIXES if (data_dir / part).exists()]
+    images, _ = idx.decode_part(folder, "train")
     for part in there:
         if sum(path.is_file() for path in (data_dir / part).rglob("*.png")) != len(images):
             wrong.append(f"{part} is in place, and not whole")

@@ -1,6 +1,7 @@
 """What classifier.files promises: a file stands at its path whole or not at all."""
 
 import csv
+import os
 
 import pytest
 
@@ -21,6 +22,16 @@ def test_a_whole_file_stands_there_whole_or_not_at_all(tmp_path):
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_programs_that_write_one_report_do_not_share_a_half_file(tmp_path, monkeypatch):
+    with whole_file(tmp_path / "predictions.csv") as one:
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        with whole_file(tmp_path / "predictions.csv") as other:
+            assert one != other
+            other.write_text("other")
+        one.write_text("one")
+    assert (tmp_path / "predictions.csv").read_text() == "one"
 
 
 def test_a_file_that_cannot_be_written_is_named_as_the_user_knows_it(tmp_path):

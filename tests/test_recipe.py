@@ -1,0 +1,127 @@
+"""How to train: the article's way to the letter, and what the tuned way does instead."""
+
+import keras
+import numpy as np
+import pytest
+
+from classifier import recipe
+from classifier.pictures import Pictures, decode
+from mnist_keras import choose_recipe, data_generator
+from setting import Setting
+
+
+def pictures(count: int, channels: int = 1) -> Pictures:
+    pixels = np.zeros((count, 8, 8, channels), np.uint8)
+    return Pictures(np.array([""] * count), np.zeros(count, np.int32), pixels, (8, 8), decode)
+
+
+def tuned(count: int = 100, epochs: int = 20, **changes) -> recipe.Recipe:
+    arguments = {"batch_size": None, "seed": 0, "flip": False, "strokes": False} | changes
+    return recipe.tuned(pictures(count), pictures(9), 2, epochs, **arguments)
+
+
+# The article's recipe
+
+
+def test_the_article_s_recipe_is_the_article_s(digits):
+    setting = Setting(data_dir=str(digits), recipe="article")
+    training, validation = data_generator(setting)
+    plan = choose_recipe(setting, str(digits / "train"), training, validation, digits=True)
+    assert plan.training(3) is training and plan.validation is validation
+    assert training.batch_size == 32 and plan.steps == len(training) == 38
+    assert type(plan.optimizer()) is keras.optimizers.RMSprop
+    assert plan.shuffle and plan.steps_a_call == 1
+    assert plan.average_power is None and not plan.grey
+    images, labels = next(training)
+    assert images.max() <= 1 and set(np.unique(labels)) == {0, 1}
+
+
+# The tuned one
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "batch", "steps", "a_call"),
+    [
+        (48_000, None, 128, 368, 8),  # of 375 whole batches, those in whole calls
+        (1237, None, 19, 64, 8),  # 65 batches of 19, of which the last is no whole call
+        (1237, 100, 100, 12, 1),
+        (200, None, 16, 12, 1),
+        (5, None, 5, 1, 1),
+        (5, 100, 5, 1, 1),
+    ],
+)
+def test_small_sets_are_trained_in_small_batches_unless_the_user_says_otherwise(
+    count, batch_size, batch, steps, a_call
+):
+    plan = tuned(count, batch_size=batch_size)
+    assert (plan.steps, plan.steps_a_call) == (steps, a_call)
+    assert len(next(iter(plan.training(0)))[0]) == batch
+
+
+def test_a_training_that_goes_on_has_only_the_epochs_that_are_left():
+    plan = tuned(40, epochs=5, batch_size=20)
+    for done in (0, 3, 5):
+        assert sum(1 for _ in plan.training(done)) == (5 - done) * plan.steps
+
+
+@pytest.mark.parametrize(
+    ("epochs", "peak"), [(3, recipe.SHORT_RUN_PEAK), (20, recipe.PEAK_LEARNING_RATE)]
+)
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_0(epochs, peak):
+    plan = tuned(1600, epochs)
+    optimizer, steps = plan.optimizer(), epochs * plan.steps
+    optimizer.build([keras.Variable([1.0])])
+
+    def rate(share: float) -> float:
+        optimizer.iterations.assign(round(share * steps))
+        return float(optimizer.learning_rate)
+
+    assert rate(0) == pytest.approx(peak / 25)
+    assert rate(recipe.WARM_UP) == pytest.approx(peak, rel=0.01)
+    assert rate(recipe.WARM_UP + (1 - recipe.WARM_UP) / 2) == pytest.approx(peak / 2, rel=0.05)
+    assert rate(1) == pytest.approx(0, abs=peak / 1000)
+
+
+def test_weights_that_learn_nothing_decay():
+    optimizer, weight = tuned().optimizer(), keras.Variable([1.0])
+    optimizer.build([weight])
+    optimizer.iterations.assign(100)
+    rate = float(optimizer.learning_rate)
+    optimizer.apply([np.zeros(1, np.float32)])
+    assert weight.numpy() == pytest.approx(1 - rate * recipe.WEIGHT_DECAY, rel=1e-6)
+    assert weight.numpy() < 1
+
+
+def test_short_runs_take_strokes_as_they_are_and_average_narrowly(monkeypatch):
+    asked = []
+    monkeypatch.setattr(recipe, "training_batches", lambda *given: asked.append(given[-1]))
+    for epochs in (recipe.SHORT_RUN, recipe.SHORT_RUN + 1):
+        plan = tuned(epochs=epochs, strokes=True)
+        plan.training(0)
+        asked.append(plan.average_power)
+    assert asked == [False, recipe.SHORT_RUN_POWER, True, recipe.AVERAGE_POWER]
+
+
+def test_pictures_are_grey_only_if_those_held_out_are_too():
+    given = {"batch_size": None, "seed": 0, "flip": False, "strokes": False}
+    for channels, held_out, grey in ((1, 1, True), (1, 3, False), (3, 1, False)):
+        plan = recipe.tuned(pictures(9, channels), pictures(9, held_out), 2, 20, **given)
+        assert plan.grey is grey
+
+
+# The average of the weights
+
+
+def test_later_weights_count_more_in_the_average_which_takes_their_place_in_validation():
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False)])
+    model.compile("adamw")
+    model.optimizer.build(model.trainable_variables)
+    average = recipe.Average(model, power=3)
+    average.set_model(model)
+    for step in range(1, 101):
+        model.set_weights([np.full((1, 1), step)])
+        average.on_train_batch_end(step)
+    average.on_test_begin()
+    assert 79 < model.get_weights()[0] < 81  # 4 / 5 of the way, if steps count as their cube
+    average.on_epoch_end(0)
+    assert model.get_weights()[0] == 100

@@ -1,0 +1,125 @@
+"""What was trained is found, checked against what is asked for, and loaded."""
+
+import json
+import shutil
+
+import keras
+import pytest
+from keras import layers
+
+import mnist_keras
+from classifier import description, run_folder
+from classifier.console import InputError
+from classifier.trained import find, folder_of
+from setting import Setting
+
+
+def load(setting):
+    """The network that the setting means and the file of its weights."""
+    return mnist_keras.load_network(find(setting), grey=True)
+
+
+def test_without_weights_it_is_said_what_makes_them(tmp_path):
+    setting = Setting(data_dir=str(tmp_path))
+    assert folder_of(setting) is None
+    with pytest.raises(InputError, match="model_weight: no weights here; --mode train makes them"):
+        find(setting)
+
+
+def test_a_run_s_own_weights_come_before_those_that_ship_and_restore_model_before_both(copy):
+    setting = Setting(data_dir=str(copy))
+    shutil.copytree(copy / "model_weight", copy / "other")
+    (copy / "model_weight").rename(copy / "shipped")
+    assert folder_of(setting) == copy / "shipped"
+    shutil.copytree(copy / "shipped", copy / "model_weight")
+    assert folder_of(setting) == copy / "model_weight"
+    best = run_folder.checkpoints(copy / "other")[0]
+    assert load(setting.replace(restore_model=str(best)))[1] == best
+
+
+def test_size_classes_and_recipe_follow_the_run_and_so_does_float32(trained):
+    known = find(Setting(data_dir=str(trained)))
+    assert known.setting.label_nums == 10 and known.setting.recipe == "tuned"
+    assert known.setting.precision == "float32"  # so that val_acc is what evaluate finds
+    asked = Setting(data_dir=str(trained), precision="mixed_bfloat16")
+    assert find(asked).setting.precision == "mixed_bfloat16"
+    assert known.weights == run_folder.checkpoints(trained / "model_weight")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"img_width": 32}, "--img_width 32, but the network in .* has 28"),
+        ({"label_nums": 3}, "--label_nums 3, but the network in .* has 10"),
+        ({"recipe": "article"}, "--recipe article, but the network in .* has tuned"),
+    ],
+)
+def test_a_setting_that_contradicts_the_network_is_an_error_that_names_both(trained, given, said):
+    with pytest.raises(InputError, match=said):
+        find(Setting(data_dir=str(trained), **given))
+
+
+def test_damaged_weights_are_named_and_the_next_best_are_taken(copy, capsys):
+    best = run_folder.checkpoints(copy / "model_weight")[0]
+    bad = best.with_name("weights-improvement-99-1.00000.weights.h5")
+    bad.write_bytes(best.read_bytes()[:-5000])
+    assert load(Setting(data_dir=str(copy)))[1] == best
+    assert f"{bad}: damaged" in capsys.readouterr().err
+    for path in run_folder.checkpoints(copy / "model_weight"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="none of the weights here can be used; --mode train"):
+        load(Setting(data_dir=str(copy)))
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "said"),
+    [
+        (0, {"activation": "tanh"}, "Conv2D had activation 'relu', now 'tanh'"),
+        (6, {"rate": 0.2}, "Dropout had rate 0.5, now 0.2"),
+        (4, {"padding": "same", "strides": 2}, "Conv2D had (padding 'valid'|strides)"),
+    ],
+)
+def test_a_network_that_was_changed_since_is_refused_and_the_change_is_named(
+    trained, monkeypatch, place, change, said
+):
+    """Its weights may fit all the same, and would then say something else."""
+    build = mnist_keras.build_model
+
+    def changed(setting):
+        chain = build(setting).layers
+        chain[place] = type(chain[place]).from_config(chain[place].get_config() | change)
+        return keras.Sequential([keras.Input(setting.input_shape), *chain])
+
+    monkeypatch.setattr(mnist_keras, "build_model", changed)
+    with pytest.raises(
+        InputError, match=rf"not trained .*build_model makes now \({said}"
+    ) as refused:
+        load(Setting(data_dir=str(trained)))
+    assert refused.match("train it, or change build_model back")
+
+
+def test_of_a_run_that_did_not_say_its_network_weights_that_do_not_fit_are_named(
+    copy, monkeypatch, capsys
+):
+    path = copy / "model_weight" / "model.json"
+    said = json.loads(path.read_text("utf-8"))
+    del said["network"]
+    path.write_text(json.dumps(said), "utf-8")
+    assert load(Setting(data_dir=str(copy)))[1] == run_folder.checkpoints(copy / "model_weight")[0]
+
+    def smaller(setting):
+        chain = [layers.Flatten(), layers.Dense(setting.label_nums)]
+        return keras.Sequential([keras.Input(setting.input_shape), *chain])
+
+    monkeypatch.setattr(mnist_keras, "build_model", smaller)
+    with pytest.raises(InputError, match="none of the weights here can be used"):
+        load(Setting(data_dir=str(copy)))
+    errors = capsys.readouterr().err
+    assert "not the weights of this network, whose layer" in errors
+    assert "damaged" not in errors
+
+
+def test_what_is_trained_is_described_so_that_it_is_known_again(trained):
+    said = description.read(trained / "model_weight")
+    written = description.of_network(mnist_keras.build_model(Setting()))
+    assert description.network_difference(said["network"], written) is None
