@@ -89,7 +89,7 @@ def pooled_above_64(height: int, width: int) -> list[layers.Layer]:
     return [layers.MaxPooling2D([min(pool, side) for side in sides])] if pool > 1 else []
 
 
-def network(setting: Setting, grey: bool, ground: Ground | None) -> keras.Model:
+def network(setting: Setting, grey: bool, ground: Ground | None = None) -> keras.Model:
     """The network of build_model, as it is trained, evaluated and predicted with.
 
     Whatever of it is known to be computed faster in another way is computed in that way.

@@ -167,7 +167,7 @@ class InParts(keras.Sequential):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects=None) -> "InParts":
         model = super().from_config(config, custom_objects)
-        model.parts, model.seen = config["parts"], config["seen"]
+        model.parts, model.seen = config["parts"], tuple(config["seen"])
         return model
 
 

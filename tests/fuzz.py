@@ -312,7 +312,7 @@ def written_run() -> tuple[dict[str, bytes], dict]:
         network = description.of_network(mnist_keras.build_model(setting))
         with contextlib.redirect_stdout(io.StringIO()):
             iterators = mnist_keras.data_generator(setting)
-        description.write(setting, network, setting.train_dir, True, *iterators)
+        description.write(setting, network, setting.train_dir, True, None, *iterators)
         names = ("model.json", "split.json")
         return {name: Path(folder, name).read_bytes() for name in names}, network
 

@@ -19,7 +19,7 @@ from classifier.batches import (
     vary_stroke,
 )
 from classifier.console import InputError
-from classifier.pictures import Pictures, decode, load_pictures
+from classifier.pictures import Pictures, decode, load
 from mnist_keras import data_generator
 from setting import Setting
 
@@ -83,8 +83,8 @@ def test_only_grey_strokes_are_varied():
 
 def test_pictures_read_from_disk_give_the_same_batches(digits):
     setting = Setting(data_dir=str(digits))
-    cached = load_pictures(data_generator(setting)[1], (28, 28), None)
-    streamed = load_pictures(data_generator(setting)[1], (28, 28), 0)
+    cached = load(data_generator(setting)[1], None)
+    streamed = load(data_generator(setting)[1], 0)
     assert cached.pixels is not None and streamed.pixels is None
     for one, other in zip(
         [*training_batches(cached, 10, 100, 3, range(1), 0), *plain_batches(cached, 10)],

@@ -32,7 +32,7 @@ def described(data, **given) -> Setting:
     """What a training with that setting writes of itself."""
     setting = Setting(data_dir=str(data), checkpoint_path=str(data), **given)
     iterators = mnist_keras.data_generator(setting)
-    description.write(setting, NO_NETWORK, "MNIST", True, *iterators)
+    description.write(setting, NO_NETWORK, "MNIST", True, None, *iterators)
     return setting
 
 
@@ -182,7 +182,7 @@ def test_a_run_that_goes_on_holds_out_the_pictures_that_it_had(data, capsys):
         save(data / "train" / label, "!new.png", np.zeros((28, 28), "u1"))
     iterators = mnist_keras.data_generator(setting)
     assert file_names(iterators[1]) != before[1]
-    description.same_split(*iterators, data)
+    description.same_run(data, NO_NETWORK, *iterators)
     assert [file_names(iterator) for iterator in iterators] == before
     errors = capsys.readouterr().err
     assert "2 pictures came since and are left out" in errors
@@ -193,7 +193,7 @@ def test_of_many_pictures_that_are_gone_some_are_named(data, capsys):
     setting = described(data)
     for path in sorted((data / "train").glob("[0-4]/*.png"))[:25]:
         path.unlink()
-    description.same_split(*mnist_keras.data_generator(setting), data)
+    description.same_run(data, NO_NETWORK, *mnist_keras.data_generator(setting))
     error = capsys.readouterr().err
     assert "25 pictures are gone" in error and error.count(".png") == 20 and error.endswith(", …\n")
 
@@ -223,7 +223,9 @@ def test_what_was_held_out_must_be_known_and_there(data):
     with pytest.raises(InputError, match="not known which pictures were held out; make a test"):
         description.only_held_out(iterator, data)
     before = file_names(iterator)
-    description.same_split(iterator, iterator, data)  # an older program ran it: as Keras splits
+    description.same_run(
+        data, NO_NETWORK, iterator, iterator
+    )  # an older program ran it: as Keras splits
     assert file_names(iterator) == before
 
 
@@ -255,16 +257,16 @@ def test_the_same_network_is_the_same_whatever_was_built_before():
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
-        (layers.Conv2D(4, 3, activation="tanh"), "Conv2D had activation 'relu', now 'tanh'"),
-        (layers.Conv2D(8, 3, activation="relu"), "Conv2D had filters 4, now 8"),
-        (layers.Conv2D(4, 3, 2, activation="relu"), r"Conv2D had strides \[1, 1\], now \[2, 2\]"),
-        (layers.MaxPooling2D(2), "it had Conv2D where now is MaxPooling2D"),
+        (layers.Conv2D(4, 3, activation="tanh"), "Conv2D, had activation 'relu', now 'tanh'"),
+        (layers.Conv2D(8, 3, activation="relu"), "Conv2D, had filters 4, now 8"),
+        (layers.Conv2D(4, 3, 2, activation="relu"), r"Conv2D, had strides \[1, 1\], now \[2, 2\]"),
+        (layers.MaxPooling2D(2), "Conv2D, is now MaxPooling2D"),
     ],
 )
 def test_a_changed_layer_is_named(layer, said):
     then, now = network(layers.Conv2D(4, 3, activation="relu")), network(layer)
     difference = description.network_difference(then, now)
-    assert re.fullmatch(said, difference)
+    assert re.fullmatch(rf"layer 1, {said}", difference)
 
 
 def test_a_layer_more_and_another_wiring_are_named():
@@ -279,4 +281,5 @@ def test_a_layer_more_and_another_wiring_are_named():
         return description.of_network(keras.Model(given, end))
 
     assert description.network_difference(skipping(True), skipping(True)) is None
-    assert description.network_difference(skipping(True), skipping(False)) == "Add had other inputs"
+    difference = description.network_difference(skipping(True), skipping(False))
+    assert difference == "layer 3, Add, had other inputs"

@@ -1,6 +1,7 @@
 """What --mode train, evaluate and predict promise, on a few thousand drawn digits."""
 
 import csv
+import functools
 import json
 import re
 import shutil
@@ -17,11 +18,13 @@ from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 import mnist_keras
-from classifier import batches, charts, recipe, report, run_folder
+from classifier import batches, charts, pictures, recipe, report, run_folder
 from classifier.console import InputError
 from classifier.faster import InParts
 from classifier.pictures import decode
+from classifier.predictions import see
 from classifier.weights import load_weights
+from digits import handwriting
 from digits.drawn import draw
 from digits.handwriting import to_mnist
 from mnist_keras import build_model, data_generator, evaluate, network, predict, train
@@ -387,8 +390,8 @@ def test_a_picture_is_cleaned_up_for_the_network_or_taken_as_it_is(tmp_path):
     file = str(tmp_path / "1.png")
     save(tmp_path, "1.png", pixels, exif=exif)
     (clean,), (plain,) = (
-        mnist_keras.see_all([file], Setting(data_dir=str(tmp_path)), clean)
-        for clean in (True, False)
+        see([file], functools.partial(look, size=(28, 28)))
+        for look in (handwriting.look, pictures.look)
     )
     for seen in (clean, plain):
         assert seen.file == file and seen.given.shape == (84, 38, 3)

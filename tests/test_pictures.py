@@ -17,10 +17,12 @@ from classifier.pictures import (
     class_folders,
     decode,
     decode_as_article,
+    endings,
     file_names,
     list_pictures,
+    load,
     load_only,
-    load_pictures,
+    name_left_out,
     on_white,
     open_picture,
     small,
@@ -44,8 +46,26 @@ def test_empty_classes_are_named_and_left_out(tmp_path, capsys):
     save(tmp_path / "dog" / "deeper", "1.JPG", np.zeros((3, 3), np.uint8))
     save(tmp_path / ".hidden", "1.png", np.zeros((3, 3), np.uint8))
     (tmp_path / "empty" / "notes.txt").write_text("no picture")
+    (tmp_path / "cat" / "song.mp3").touch()
+    (tmp_path / "cat" / ".DS_Store").touch()
     assert class_folders(str(tmp_path)) == ["cat", "dog"]
-    assert capsys.readouterr().err.endswith("no pictures in them: empty\n")
+    name_left_out(str(tmp_path), endings("tuned"))
+    empty, others = capsys.readouterr().err.splitlines()
+    assert empty.endswith("no pictures in them: empty")
+    assert others.endswith("their endings are no picture's: 1 .mp3, 1 .txt")
+
+
+def test_the_article_s_recipe_takes_fewer_formats_and_says_so(tmp_path, capsys):
+    save(tmp_path / "cat", "1.webp", np.zeros((3, 3), np.uint8))
+    name_left_out(str(tmp_path), endings("tuned"))
+    assert capsys.readouterr().err == ""
+    name_left_out(str(tmp_path), endings("article"))
+    assert capsys.readouterr().err.endswith("no picture's: 1 .webp\n")
+
+
+def test_a_single_picture_may_be_named_in_place_of_a_folder(tmp_path):
+    save(tmp_path, "1.png", np.zeros((3, 3), np.uint8))
+    assert list_pictures(str(tmp_path / "1.png")) == [str(tmp_path / "1.png")]
 
 
 def test_one_class_is_not_enough(tmp_path):
@@ -77,7 +97,7 @@ def test_pictures_are_listed_by_their_endings_and_in_natural_order(tmp_path):
 def test_an_empty_or_missing_folder_is_a_clear_error(tmp_path):
     with pytest.raises(InputError, match="no pictures in it"):
         list_pictures(str(tmp_path))
-    with pytest.raises(InputError, match="no such folder; put the pictures to predict there"):
+    with pytest.raises(InputError, match="no such file or folder; put the pictures to predict"):
         list_pictures(str(tmp_path / "nowhere"))
 
 
@@ -178,34 +198,38 @@ def picture_files(folder):
     save(folder / "b", "exact.ppm", noise.integers(0, 256, (24, 28, 3), np.uint8))
 
 
-# These Keras loads in another way than a person sees them.
-SEEN_OTHERWISE = {"a/alpha.png", "a/turned.jpg", "b/deep.png"}
-
-
-def test_the_article_s_pixels_are_those_that_keras_loads_and_the_others_mostly_are(tmp_path):
+def test_the_article_s_pixels_are_those_that_keras_loads(tmp_path):
     picture_files(tmp_path)
     iterator = ImageDataGenerator().flow_from_directory(
         tmp_path, target_size=(24, 28), shuffle=False, batch_size=9
     )
     images, labels = next(iterator)
-    article = load_pictures(iterator, (24, 28), None, decode_as_article)
+    article = load(iterator, None, decode_as_article)
     assert len(images) == 9
     np.testing.assert_array_equal(article.pixels, images)
     np.testing.assert_array_equal(article.labels, labels.argmax(axis=1))
-    tuned = load_pictures(iterator, (24, 28), None)
-    differ = {
-        name
-        for name, one, other in zip(file_names(iterator), tuned.pixels, images, strict=True)
-        if not np.array_equal(one, other)
-    }
-    assert differ == SEEN_OTHERWISE
+
+
+def test_what_has_the_right_size_is_not_touched(tmp_path):
+    picture = np.random.default_rng(3).integers(0, 256, (24, 28, 3), np.uint8)
+    save(tmp_path, "exact.png", picture)
+    np.testing.assert_array_equal(decode(str(tmp_path / "exact.png"), (24, 28)), picture)
+
+
+def test_shrunk_to_a_tenth_a_thin_line_grows_pale_but_does_not_vanish(tmp_path):
+    page = np.full((300, 300, 3), 255, np.uint8)
+    page[:, 141] = 0
+    save(tmp_path, "line.png", page)
+    shrunk = decode(str(tmp_path / "line.png"), (30, 30))
+    assert (shrunk.min(axis=1) < 245).all() and (shrunk.max(axis=1) == 255).all()
+    assert (decode_as_article(str(tmp_path / "line.png"), (30, 30)) == 255).all()
 
 
 # Kept
 
 
 def test_grey_pictures_take_a_third_of_the_memory_and_stay_exact(digits):
-    kept = load_pictures(held_out(digits), (28, 28), None)
+    kept = load(held_out(digits), None)
     assert kept.pixels.shape == (300, 28, 28, 1) and kept.grey
     with Image.open(kept.paths[7]) as image:
         np.testing.assert_array_equal(kept.pixels[7, ..., 0], np.asarray(image))
@@ -216,16 +240,16 @@ def test_one_coloured_pixel_keeps_the_colours_of_all(tmp_path):
     picture = np.zeros((28, 28, 3), np.uint8)
     picture[3, 4] = (1, 0, 0)
     save(tmp_path / "train" / "0", "coloured.png", picture)
-    kept = load_pictures(
-        ImageDataGenerator().flow_from_directory(tmp_path / "train"), (28, 28), None
+    kept = load(
+        ImageDataGenerator().flow_from_directory(tmp_path / "train", target_size=(28, 28)), None
     )
     assert kept.pixels.shape == (61, 28, 28, 3) and not kept.grey
 
 
 def test_pictures_beyond_the_memory_limit_are_read_from_disk_and_it_is_said(digits, capsys):
     needed = 300 * 28 * 28 * 3 / 1e6  # 0.7 MB
-    assert load_pictures(held_out(digits), (28, 28), int(needed) + 1).pixels is not None
-    kept = load_pictures(held_out(digits), (28, 28), 0)
+    assert load(held_out(digits), int(needed) + 1).pixels is not None
+    kept = load(held_out(digits), 0)
     assert kept.pixels is None and len(kept.paths) == 300 and not kept.grey
     said = capsys.readouterr().out
     assert "300 pictures take 1 MB, more than the 0 MB for them: they are read from disk" in said
@@ -234,9 +258,9 @@ def test_pictures_beyond_the_memory_limit_are_read_from_disk_and_it_is_said(digi
 def test_without_a_limit_a_sixth_of_the_free_memory_is_used(digits, monkeypatch):
     needed = 300 * 28 * 28 * 3
     monkeypatch.setattr(pictures, "free_memory", lambda: 6 * needed)
-    assert load_pictures(held_out(digits), (28, 28), None).pixels is not None
+    assert load(held_out(digits), None).pixels is not None
     monkeypatch.setattr(pictures, "free_memory", lambda: 6 * needed - 6)
-    assert load_pictures(held_out(digits), (28, 28), None).pixels is None
+    assert load(held_out(digits), None).pixels is None
 
 
 @pytest.mark.parametrize("how", [decode, decode_as_article])
@@ -247,8 +271,10 @@ def test_broken_pictures_are_named_and_left_out(tmp_path, how, cache_limit, caps
     broken.write_bytes(b"no picture")
     cut = tmp_path / "train" / "4" / "cut.png"
     cut.write_bytes(next((tmp_path / "train" / "4").glob("*.png")).read_bytes()[:90])
-    iterator = ImageDataGenerator().flow_from_directory(tmp_path / "train", shuffle=False)
-    kept = load_pictures(iterator, (28, 28), cache_limit, how)
+    iterator = ImageDataGenerator().flow_from_directory(
+        tmp_path / "train", target_size=(28, 28), shuffle=False
+    )
+    kept = load(iterator, cache_limit, how)
     assert len(kept.paths) == len(kept.labels) == iterator.samples == 100
     assert not {str(broken), str(cut)} & set(kept.paths)
     assert [Path(path).parts[-2] for path in kept.paths] == [str(label) for label in kept.labels]
@@ -266,7 +292,7 @@ def test_a_folder_in_which_no_picture_can_be_read_is_an_error(tmp_path):
         (tmp_path / name / "1.png").write_bytes(b"no picture")
     iterator = ImageDataGenerator().flow_from_directory(tmp_path)
     with pytest.raises(InputError, match="no picture in it can be read"):
-        load_pictures(iterator, (28, 28), None)
+        load(iterator, None)
 
 
 def test_an_iterator_loads_the_files_that_it_is_told_to(digits):

@@ -74,9 +74,9 @@ def test_damaged_weights_are_named_and_the_next_best_are_taken(copy, capsys):
 @pytest.mark.parametrize(
     ("place", "change", "said"),
     [
-        (0, {"activation": "tanh"}, "Conv2D had activation 'relu', now 'tanh'"),
-        (6, {"rate": 0.2}, "Dropout had rate 0.5, now 0.2"),
-        (4, {"padding": "same", "strides": 2}, "Conv2D had (padding 'valid'|strides)"),
+        (0, {"activation": "tanh"}, "Conv2D, had activation 'relu', now 'tanh'"),
+        (6, {"rate": 0.2}, "Dropout, had rate 0.5, now 0.2"),
+        (4, {"padding": "same", "strides": 2}, "Conv2D, had (padding 'valid'|strides)"),
     ],
 )
 def test_a_network_that_was_changed_since_is_refused_and_the_change_is_named(
@@ -92,10 +92,10 @@ def test_a_network_that_was_changed_since_is_refused_and_the_change_is_named(
 
     monkeypatch.setattr(mnist_keras, "build_model", changed)
     with pytest.raises(
-        InputError, match=rf"not trained .*build_model makes now \({said}"
+        InputError, match=rf"not trained .*build_model makes now \(layer \d, {said}"
     ) as refused:
         load(Setting(data_dir=str(trained)))
-    assert refused.match("train it, or change build_model back")
+    assert refused.match("train that one, or change build_model back")
 
 
 def test_of_a_run_that_did_not_say_its_network_weights_that_do_not_fit_are_named(
