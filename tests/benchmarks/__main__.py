@@ -1,8 +1,9 @@
 """Measure the program: its training, parsing and predicting, and how often it is right.
 
 Each command starts mnist_keras.py or mnist_parser.py as a user does and prints what to paste into
-a README. MNIST's IDX files are taken from MNIST_DIR, ../shared/mnist or mnist_data/raw. Nothing is
-written into the repository. For Linux and macOS; other work on the machine shows in the figures.
+docs/figures.md. MNIST's IDX files are taken from MNIST_DIR, ../shared/mnist or mnist_data/raw.
+Nothing is written into the repository. For Linux and macOS; other work on the machine shows in the
+figures.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from pathlib import Path
 from classifier.console import ArgumentParser, InputError, one_line_errors
 
 from . import pictures, training
-from .runs import REPO, processor
+from .runs import processor
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 
@@ -54,9 +55,8 @@ def command_line() -> ArgumentParser:
     wild.add_argument(
         "folder",
         type=Path,
-        nargs="?",
-        default=REPO.parent / "shared" / "wild_digits",
-        help="pictures whose names begin with their labels (default: ../shared/wild_digits)",
+        metavar="FOLDER",
+        help="pictures whose names begin with their labels",
     )
     for reading in (predict, wild):
         reading.add_argument(

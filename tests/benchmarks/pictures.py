@@ -68,7 +68,7 @@ def predict(work_dir: Path, weights: str | None, rounds: int, small: int, large:
     """Print how many pictures a second --mode predict reads, small ones and photographs.
 
     The small ones are digits of 28x28 pixels as PNG, the large ones JPEG of 12 megapixels, ink on
-    shaded, noisy paper; both from drawn_digits. Each is timed as a command. Of the same command
+    shaded, noisy paper; both from digits.drawn. Each is timed as a command. Of the same command
     with one such picture the time is process start, but for that picture.
     """
     flags = network(weights)
