@@ -15,8 +15,8 @@ from PIL import Image
 from test_handwriting import through_a_photo
 
 import mnist_keras
-import mnist_parser
-from classifier import pictures, run_folder, weights
+from classifier import idx, pictures, run_folder, trained, weights
+from classifier.batches import as_float, as_input
 from digits import handwriting
 from setting import Setting
 
@@ -36,10 +36,11 @@ def shipped(tmp_path_factory):
 @pytest.fixture(scope="session")
 def network(shipped):
     """A function from uint8 [n, 28, 28] to the labels that the shipped network reads."""
-    model, *_ = mnist_keras.trained_network(Setting(data_dir=str(shipped)))
+    known = trained.find(Setting(data_dir=str(shipped)))
+    model, _ = mnist_keras.load_network(known, grey=True)
 
     def labels(images):
-        pixels = np.float32(images)[..., None].repeat(3, axis=-1) / 255
+        pixels = as_input(as_float(np.stack(images)[..., None]))
         return model.predict(pixels, batch_size=512, verbose=0).argmax(1)
 
     return labels
@@ -91,19 +92,19 @@ def test_the_shipped_weights_have_the_test_accuracy_that_is_claimed(shipped, mni
 def test_a_run_s_own_checkpoint_comes_before_the_shipped_one(shipped, tmp_path):
     shutil.copytree(shipped / "shipped", tmp_path / "shipped")
     shutil.copytree(shipped / "shipped", tmp_path / "model_weight")
-    *_, path = mnist_keras.trained_network(Setting(data_dir=str(tmp_path)))
+    _, path = mnist_keras.load_network(trained.find(Setting(data_dir=str(tmp_path))), grey=True)
     assert path.parent == tmp_path / "model_weight"
 
 
 def test_mnist_s_test_images_are_read_as_well_through_the_clean_up_as_without(network, mnist_idx):
-    images, labels = mnist_parser.decode_part(mnist_idx, "test")
+    images, labels = idx.decode_part(mnist_idx, "test")
     cleaned = [handwriting.to_mnist(Image.fromarray(image)) for image in images]
     plain = np.mean(network(images) == labels)
     assert np.mean(network(cleaned) == labels) >= plain - 0.0005
 
 
 def test_a_photo_of_a_digit_is_read_as_well_as_the_digit_itself(network, mnist_idx):
-    images, labels = mnist_parser.decode_part(mnist_idx, "test")
+    images, labels = idx.decode_part(mnist_idx, "test")
     chosen = np.random.default_rng(7).choice(len(images), 500, replace=False)
     images, labels = images[chosen], labels[chosen]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
