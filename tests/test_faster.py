@@ -106,7 +106,7 @@ def test_it_can_be_written_by_keras_and_read_again(tmp_path):
     fast = faster(with_other_weights(build_model(Setting())), grey=True)
     fast.save(tmp_path / "a.keras")
     again = keras.saving.load_model(tmp_path / "a.keras")
-    assert (again.parts, again.seen) == (fast.parts, fast.seen)
+    assert (again.parts, tuple(again.seen)) == (fast.parts, fast.seen)
     images = pictures(3, (28, 28), grey=True)
     np.testing.assert_array_equal(again(images), fast(images))
 
@@ -192,13 +192,14 @@ def drawn_network(seed: int) -> keras.Sequential:
 
     def convolution() -> layers.Layer:
         kind = one_of(layers.Conv2D, layers.Conv2D, layers.SeparableConv2D)
-        kernel, strides = one_of(1, 2, 3, (3, 2), 5), one_of(1, 1, 2)
+        # Where strides exceed the kernel, TensorFlow's own gradient corrupts its memory.
+        kernel, strides = one_of((1, 1), (2, 2), (3, 1), (3, 2), ((3, 2), 1), (5, 1), (5, 3))
         activation = one_of("relu", "relu", "gelu", "tanh", None)
         return kind(6, kernel, strides, one_of("valid", "valid", "same"), activation=activation)
 
     def pooling() -> layers.Layer:
         kind = one_of(layers.MaxPooling2D, layers.MaxPooling2D, layers.AveragePooling2D)
-        return kind(one_of(2, 3, (2, 1)), one_of(None, 1, 2), one_of("valid", "valid", "same"))
+        return kind(one_of(2, 3, (3, 2)), one_of(None, 1, 2), one_of("valid", "valid", "same"))
 
     def other() -> layers.Layer:
         return one_of(

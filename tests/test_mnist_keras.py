@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import SCRIPT, run, save, write_digits
+from keras import layers
 from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
@@ -445,6 +446,139 @@ def test_a_folder_of_coloured_shapes_is_learned_and_its_class_names_are_the_answ
     setting = Setting(data_dir=str(tmp_path), imp_dir=str(tmp_path / "train" / "蓝色"))
     assert {answer.label for answer in predict(setting)} == {"蓝色"}
     assert "预测结果为：蓝色" in capsys.readouterr().out
+
+
+# What build_model says is what is trained, and what is evaluated
+
+
+def chain(*own):
+    """A build_model of these layers, few and narrow so that it takes a second, and an end."""
+
+    def build(setting):
+        configs = [layer.get_config() for layer in own]
+        for config in configs:
+            del config["name"]
+        fresh = [type(layer).from_config(c) for layer, c in zip(own, configs, strict=True)]
+        end = layers.Dense(setting.label_nums, activation="softmax", dtype="float32")
+        return keras.Sequential([keras.Input(setting.input_shape), *fresh, end])
+
+    return build
+
+
+CONVOLUTION = layers.Conv2D(12, 3, activation="relu")
+POOL, FLAT = layers.MaxPooling2D(2), layers.Flatten()
+ARTICLE = [
+    *(CONVOLUTION, POOL, CONVOLUTION, POOL, CONVOLUTION),
+    *(FLAT, layers.Dropout(0.5, seed=0), layers.Dense(32, activation="relu")),
+    layers.Dropout(0.5, seed=1),
+]
+
+
+def edited(place: int, **changes):
+    """The article's network, narrower, of which one layer is another."""
+    layer = ARTICLE[place]
+    other = type(layer).from_config(layer.get_config() | changes)
+    return chain(*ARTICLE[:place], other, *ARTICLE[place + 1 :])
+
+
+def skipping(setting):
+    given = keras.Input(setting.input_shape)
+    first = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(given)
+    second = layers.Conv2D(8, 3, padding="same", activation="relu")(first)
+    flat = layers.Flatten()(layers.MaxPooling2D(2)(layers.Add()([first, second])))
+    end = layers.Dense(setting.label_nums, activation="softmax", dtype="float32")(flat)
+    return keras.Model(given, end)
+
+
+EDITS = {
+    "none": chain(*ARTICLE),
+    "second convolution gelu": edited(2, activation="gelu"),
+    "first convolution tanh": edited(0, activation="tanh"),
+    "Dropout(0.2)": edited(6, rate=0.2),
+    "third convolution strides and padding": edited(4, strides=2, padding="same"),
+    "first convolution padded": edited(0, padding="same"),
+    "first convolution 5×5": edited(0, kernel_size=5),
+    "one pooling less": chain(*ARTICLE[:3], *ARTICLE[4:]),
+    "channels halved": edited(2, filters=6),
+    "BatchNormalization, AveragePooling2D, no Dropout": chain(
+        CONVOLUTION, layers.BatchNormalization(), layers.AveragePooling2D(2), FLAT
+    ),
+    "SeparableConv2D": chain(layers.SeparableConv2D(12, 3, activation="relu"), POOL, FLAT),
+    "GroupNormalization": chain(CONVOLUTION, layers.GroupNormalization(4), POOL, FLAT),
+    "LeakyReLU as a layer": chain(layers.Conv2D(12, 3), layers.LeakyReLU(0.2), POOL, FLAT),
+    "Rescaling": chain(layers.Rescaling(2.0, -1.0), CONVOLUTION, POOL, FLAT),
+    "two Dense more": chain(CONVOLUTION, POOL, FLAT, layers.Dense(32), layers.Dense(16)),
+    "GlobalAveragePooling2D": chain(CONVOLUTION, CONVOLUTION, layers.GlobalAveragePooling2D()),
+    "a skip connection": skipping,
+}
+
+
+@pytest.fixture(scope="session")
+def few_digits(tmp_path_factory):
+    """A train/ of 200 drawn digits."""
+    folder = tmp_path_factory.mktemp("few")
+    write_digits(folder / "train", 200, seed=1)
+    return folder
+
+
+def history_and_names(few_digits, folder, **given):
+    """The losses of a training, the val_acc in its checkpoint's name, and what evaluate reads."""
+    setting = Setting(
+        data_dir=str(folder), train_dir=str(few_digits / "train"), epochs=1, batch_size=40, **given
+    )
+    history = train(setting).history
+    best = run_folder.checkpoints(folder / "model_weight")[0]
+    named = run_folder.CHECKPOINT_NAME.fullmatch(best.name)[2]
+    return history["loss"], named, f"{evaluate(setting)[1]:.5f}"
+
+
+@pytest.fixture(scope="session")
+def unedited_loss(few_digits, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mnist_keras, "build_model", EDITS["none"])
+        return history_and_names(few_digits, tmp_path_factory.mktemp("unedited"))[0]
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edited_network_is_trained_as_written_and_evaluated_as_its_checkpoint_says(
+    name, few_digits, unedited_loss, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(mnist_keras, "build_model", EDITS[name])
+    loss, named, measured = history_and_names(few_digits, tmp_path)
+    assert measured == named
+    assert (loss == unedited_loss) is (name == "none")
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("size", [20, 33, 64])
+def test_at_any_size_and_precision_evaluate_reads_what_the_checkpoint_says(
+    size, precision, few_digits, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(mnist_keras, "build_model", chain(*ARTICLE))
+    sizes = {"img_width": size, "img_height": size}
+    _, named, measured = history_and_names(few_digits, tmp_path, precision=precision, **sizes)
+    assert measured == named
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "loss", "metrics"),
+    [
+        ("adam", "categorical_crossentropy", ["acc"]),
+        ("sgd", "mse", ["acc", "mae"]),
+    ],
+)
+def test_with_another_optimizer_loss_and_metrics_too(
+    optimizer, loss, metrics, few_digits, tmp_path, monkeypatch
+):
+    compiled = keras.Sequential.compile
+
+    def compile_otherwise(model, _, **given):
+        compiled(model, optimizer, **given | {"loss": loss, "metrics": metrics})
+
+    monkeypatch.setattr(InParts, "compile", compile_otherwise)
+    monkeypatch.setattr(mnist_keras, "build_model", chain(CONVOLUTION, POOL, FLAT))
+    _, named, measured = history_and_names(few_digits, tmp_path)
+    assert measured == named
 
 
 # The command line

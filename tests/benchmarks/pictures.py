@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from classifier.console import InputError
+from classifier.idx import decode_part
 from digits.drawn import draw
-from mnist_parser import decode_part, encode_pngs
+from mnist_parser import encode_pngs
 
 from .runs import Run, idx_folder, last_lines, network, parsed, read_csv, run
 
