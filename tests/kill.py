@@ -5,7 +5,9 @@
 Each moment a command is started on a few drawn digits, in a data_dir where an earlier run is, and
 ended by SIGKILL, SIGTERM or SIGINT. Afterwards every file in place must be whole, the best
 checkpoint must load, no epoch but the one under way may be lost, and the run that is continued
-must end with the curve and the weights of one that was never stopped.
+must end with the curve and the weights of one that was never stopped. On the way, going on in ways
+in which it can't (another size, a class more, a class less) must touch nothing, and a copy must go
+on without a picture that was removed.
 """
 
 import argparse
@@ -28,8 +30,10 @@ from PIL import Image
 import mnist_keras
 import mnist_parser
 from classifier import description, files, idx, run_folder, trained, weights
+from classifier.console import InputError
 from digits.drawn import draw
 from setting import Setting
+from tests.fuzz import digests
 
 EPOCHS = 4
 # What a command does, after the seconds of TensorFlow's import, which no one needs killed.
@@ -131,9 +135,60 @@ def look_at(data_dir: Path, said: str, reference: tuple[list[str], str]) -> list
         with h5py.File(folder / run_folder.LAST_EPOCH) as file:
             if file.attrs["epoch"] < finished[-1]:
                 wrong.append(f"epoch {finished[-1]} was finished, and is lost")
-    mnist_keras.train(Setting(**settings_of(data_dir), is_restore=True))
+    if (folder / "model.json").exists():  # else the training was ended before it had begun
+        wrong += look_at_refusals(data_dir) + look_at_a_gap(data_dir)
+        setting = hint(data_dir)
+    mnist_keras.train(setting.replace(is_restore=True))
     if outcome(data_dir) != reference:
         wrong.append(f"continued, it ends otherwise: {outcome(data_dir)}")
+    return wrong
+
+
+def hint(data_dir: Path, **values) -> Setting:
+    """The settings that the line which ends a training says to go on with, and no others."""
+    return Setting(data_dir=str(data_dir), train_dir=str(data_dir.parent / "train"), **values)
+
+
+def look_at_refusals(data_dir: Path) -> list[str]:
+    """What is wrong when it is to go on in ways in which it can't: it is to touch nothing."""
+    wrong, train_dir = [], data_dir.parent / "train"
+
+    def refused(what: str, **values) -> None:
+        before = digests(data_dir)
+        try:
+            mnist_keras.train(hint(data_dir, is_restore=True, **values))
+            wrong.append(f"it went on with {what}")
+        except InputError as error:
+            if "\n" in str(error):
+                wrong.append(f"{what}: {error}")
+        if digests(data_dir) != before:
+            wrong.append(f"{what} was refused, but files were changed")
+
+    refused("another size", img_width=40)
+    shutil.copytree(train_dir / "1", train_dir / "ten")
+    refused("a class more")
+    shutil.rmtree(train_dir / "ten")
+    (train_dir / "1").rename(data_dir.parent / "1")
+    refused("a class less")
+    (data_dir.parent / "1").rename(train_dir / "1")
+    return wrong
+
+
+def look_at_a_gap(data_dir: Path) -> list[str]:
+    """What is wrong when a copy of the run goes on after a picture was removed."""
+    copy = data_dir.with_name("with a gap")
+    shutil.copytree(data_dir, copy)
+    split = description.read_split(copy / "model_weight")
+    gone = data_dir.parent / "train" / split["training"][0]
+    gone.rename(data_dir.parent / "gone.png")
+    mnist_keras.train(hint(copy, is_restore=True))
+    wrong = broken_files(copy)
+    if description.read_split(copy / "model_weight")["validation"] != split["validation"]:
+        wrong.append("a picture was removed, and others are held out now")
+    if len(outcome(copy)[0]) != EPOCHS:
+        wrong.append("a picture was removed, and epochs are missing")
+    (data_dir.parent / "gone.png").rename(gone)
+    shutil.rmtree(copy)
     return wrong
 
 
