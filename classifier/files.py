@@ -2,13 +2,15 @@
 
 import contextlib
 import csv
+import datetime
 import errno
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from classifier.console import warn
+from classifier.console import printable, warn
 
 # What is wrong with the disk is wrong for weights and every other file, too.
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -47,6 +49,28 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         if partial.exists():  # else a disk that is read-only would complain of it
             partial.unlink()
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Where to write a folder so that it stands at path whole or not at all.
+
+    Yields:
+        An empty folder, which is renamed to path in the end. What stands there is moved to
+        previous/<date-time>/ beside it: nothing is lost.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as beside:
+        partial = Path(beside, path.name)  # the folder around it is closed to other users
+        partial.mkdir()
+        yield partial
+        if path.exists():
+            now = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
+            previous = path.parent / "previous" / now
+            previous.mkdir(parents=True)
+            path.rename(previous / path.name)
+            print(f"what was in {printable(str(path))} is now in {printable(str(previous))}")
+        partial.rename(path)
 
 
 def save(path: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from classifier.files import save, whole_file, write_csv
+from classifier.files import save, whole_file, whole_folder, write_csv
 
 
 def test_a_whole_file_stands_there_whole_or_not_at_all(tmp_path):
@@ -55,3 +55,27 @@ def test_a_table_can_hold_any_file_name(tmp_path):
             {"file": "a,b.png", "label": "七"},
             {"file": r"\udce9.png", "label": "七"},
         ]
+
+
+def test_a_whole_folder_stands_there_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "export" / "onnx"
+    with pytest.raises(RuntimeError), whole_folder(path) as partial:
+        (partial / "half").touch()
+        raise RuntimeError
+    assert not any(path.parent.iterdir())
+    with whole_folder(path) as partial:
+        (partial / "old").touch()
+        assert not path.exists()
+    assert [file.name for file in path.iterdir()] == ["old"]
+    assert path.stat().st_mode == path.parent.stat().st_mode  # as any folder that is made
+
+
+def test_a_folder_that_stood_there_is_kept(tmp_path, capsys):
+    path = tmp_path / "onnx"
+    for name in ("old", "new"):
+        with whole_folder(path) as partial:
+            (partial / name).touch()
+    (kept,) = (tmp_path / "previous").iterdir()
+    assert (kept / "onnx" / "old").exists() and (path / "new").exists()
+    assert not (path / "old").exists()
+    assert f"is now in {kept}" in capsys.readouterr().out
