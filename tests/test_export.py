@@ -1,0 +1,365 @@
+"""That an exported network answers raw pixels as the network does, in every format.
+
+Formats whose runtime isn't installed are skipped; README says how to have them all.
+"""
+
+import errno
+import importlib.util
+import runpy
+import textwrap
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from classifier import export
+from classifier.console import InputError
+from classifier.export import FORMATS, export_network
+
+DIGITS = list("0123456789")
+
+
+def need(*packages: str) -> None:
+    for package in packages:
+        pytest.importorskip(package.replace("-", "_"), reason=f"pip install {package}")
+
+
+@pytest.fixture(params=FORMATS)
+def format(request) -> str:
+    need(*FORMATS[request.param].needs)
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def float32():
+    """Keras's own state, whatever a test before this one left."""
+    keras.mixed_precision.set_global_policy("float32")
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+    keras.config.set_image_data_format("channels_last")
+
+
+def network(height: int = 28, width: int = 28, classes: int = 10) -> keras.Sequential:
+    """A small one with layers like the program's, untrained, whose answers vary."""
+    keras.utils.set_random_seed(0)
+    channels_first = keras.config.image_data_format() == "channels_first"
+    model = keras.Sequential(
+        [
+            keras.Input((3, height, width) if channels_first else (height, width, 3)),
+            keras.layers.Conv2D(8, 3, activation="relu"),
+            keras.layers.MaxPooling2D(2),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(classes, activation="softmax", dtype="float32"),
+        ]
+    )
+    model.set_weights([np.random.normal(weights, 0.03) for weights in model.get_weights()])
+    return model
+
+
+def noise(count: int, height: int = 28, width: int = 28) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def chances_of(model: keras.Sequential, pictures: np.ndarray) -> np.ndarray:
+    return model.predict(pictures.astype(np.float32) / 255, verbose=0)
+
+
+def read_keras(path: Path, pictures: np.ndarray) -> np.ndarray:
+    model = keras.saving.load_model(path)
+    assert [(i.name, i.dtype) for i in model.inputs] == [("picture", "uint8")]
+    return model.predict(pictures, verbose=0)["chances"]
+
+
+def read_saved_model(path: Path, pictures: np.ndarray) -> np.ndarray:
+    loaded = tf.saved_model.load(str(path))
+    serve = loaded.signatures["serving_default"]
+    assert serve.structured_input_signature[1]["picture"].dtype == tf.uint8
+    return serve(picture=tf.constant(pictures))["chances"].numpy()
+
+
+def read_litert(path: Path, pictures: np.ndarray) -> np.ndarray:
+    with pytest.warns(UserWarning, match="ai_edge_litert"):
+        interpreter = tf.lite.Interpreter(str(path))
+    signatures = interpreter.get_signature_list()
+    assert signatures == {"serving_default": {"inputs": ["picture"], "outputs": ["chances"]}}
+    given, taken = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    assert given["dtype"] is np.uint8 and taken["dtype"] is np.float32
+    # As an app does it that has no signature runner.
+    interpreter.resize_tensor_input(given["index"], pictures.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], pictures)
+    interpreter.invoke()
+    return interpreter.get_tensor(taken["index"])
+
+
+def read_onnx(path: Path, pictures: np.ndarray) -> np.ndarray:
+    need("onnxruntime")
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    assert [(i.name, i.type) for i in session.get_inputs()] == [("picture", "tensor(uint8)")]
+    assert [(o.name, o.type) for o in session.get_outputs()] == [("chances", "tensor(float)")]
+    return session.run(None, {"picture": pictures})[0]
+
+
+def read_openvino(path: Path, pictures: np.ndarray) -> np.ndarray:
+    import openvino
+
+    model = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert model.input("picture").element_type == openvino.Type.u8
+    return model({"picture": pictures})["chances"]
+
+
+READERS = {
+    "keras": read_keras,
+    "saved_model": read_saved_model,
+    "litert": read_litert,
+    "onnx": read_onnx,
+    "openvino": read_openvino,
+}
+
+
+def test_the_file_answers_raw_pixels_as_the_network_does(format, tmp_path):
+    height, width = 40, 64
+    model = network(height, width, classes=2)
+    path = export_network(model, format, tmp_path, ["cat", "dog"])
+    for count in (1, 5):
+        pictures = noise(count, height, width)
+        answers = READERS[format](path, pictures)
+        assert answers.dtype == np.float32
+        np.testing.assert_allclose(answers, chances_of(model, pictures), atol=1e-5)
+
+
+def test_the_readme_s_lines_of_code_give_the_network_s_answer(
+    format, tmp_path, monkeypatch, capsys
+):
+    need(FORMATS[format].runtime)
+    names = [f"c{index}" for index in range(10)]
+    model = network()
+    path = export_network(model, format, tmp_path, names)
+    text = (path.parent / "README.txt").read_text()
+    code = textwrap.dedent(text[text.index("    import") :])
+    (path.parent / "use.py").write_text(code.replace("picture.jpg", "picture.png"))
+    monkeypatch.chdir(path.parent)
+    pictures = noise(3) // np.uint8([[[[1]]], [[[3]]], [[[9]]]])
+    capsys.readouterr()
+    for picture in pictures:
+        Image.fromarray(picture).save("picture.png")
+        runpy.run_path("use.py")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [names[best] for best in chances_of(model, pictures).argmax(axis=1)]
+    assert len(set(printed)) > 1
+
+
+def test_what_lies_beside_the_file_and_what_is_said(tmp_path, capsys):
+    path = export_network(network(), "keras", tmp_path, DIGITS, note="White on black.")
+    assert path == tmp_path / "keras" / "network.keras"
+    names = {file.name for file in path.parent.iterdir()}
+    assert names == {"network.keras", "classes.txt", "README.txt"}
+    assert (path.parent / "classes.txt").read_bytes() == b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n"
+    text = (path.parent / "README.txt").read_text()
+    assert "uint8 [n, 28, 28, 3]" in text and "float32 [n, 10]" in text
+    assert "\nWhite on black.\n" in text
+    printed = capsys.readouterr().out
+    assert (
+        str(path) in printed
+        and "White on black." in printed
+        and "chances differ by at most" in printed
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["keras"]  # nothing half done beside it
+
+
+def test_half_takes_two_bytes_a_weight_and_little_from_the_answers(tmp_path):
+    model = network()
+    path = export_network(model, "litert", tmp_path, DIGITS, half=True)
+    assert path == tmp_path / "litert-half" / "network.tflite"
+    assert path.stat().st_size < 2 * model.count_params() + 10_000  # for all that is no weight
+    np.testing.assert_allclose(read_litert(path, noise(5)), chances_of(model, noise(5)), atol=1e-2)
+
+
+def test_half_of_another_format_is_refused(tmp_path):
+    with pytest.raises(InputError, match="--half goes with --format litert"):
+        export_network(network(), "keras", tmp_path, DIGITS, half=True)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_thousand_classes(tmp_path):
+    names = [f"class {index}" for index in range(1000)]
+    path = export_network(network(classes=1000), "litert", tmp_path, names)
+    assert (path.parent / "classes.txt").read_text().splitlines() == names
+    assert read_litert(path, noise(1)).shape == (1, 1000)
+
+
+def test_odd_names_keep_their_line(tmp_path):
+    names = [
+        "向日葵",
+        "می‌خواهم",
+        "猫　狗",
+        " ",
+        "{file}",
+        "two\nlines",
+        "end\r",
+        "\u2028",
+        "\udcff",
+    ]
+    path = export_network(network(classes=len(names)), "keras", tmp_path, names)
+    with open(path.parent / "classes.txt", encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    assert lines == [*names[:5], r"two\nlines", r"end\r", r"\u2028", r"\udcff"]
+
+
+def test_channels_first_networks_take_the_same_pictures(format, tmp_path):
+    keras.config.set_image_data_format("channels_first")
+    model = network(20, 30)
+    path = export_network(model, format, tmp_path, DIGITS)
+    pictures = noise(3, 20, 30)
+    answers = READERS[format](path, pictures)
+    np.testing.assert_allclose(
+        answers, chances_of(model, pictures.transpose(0, 3, 1, 2)), atol=1e-5
+    )
+
+
+# Precision
+
+
+def test_the_file_is_float32_whatever_keras_is_set_to(format, tmp_path):
+    model = network()
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    path = export_network(model, format, tmp_path, DIGITS)
+    np.testing.assert_allclose(
+        READERS[format](path, noise(3)), chances_of(model, noise(3)), atol=1e-5
+    )
+
+
+def test_a_bfloat16_network_is_refused(tmp_path):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    with pytest.raises(InputError, match="bfloat16; export needs float32"):
+        export_network(network(), "litert", tmp_path, DIGITS)
+    assert not any(tmp_path.iterdir())
+
+
+# What goes wrong
+
+
+def test_a_file_that_answers_otherwise_does_not_stay(tmp_path):
+    model = network()
+    kept = export_network(model, "keras", tmp_path, DIGITS).read_bytes()
+    # A change of this kind, as speed_up makes them, does not get into a .keras file.
+    model.layers[3].call = lambda values, training: 2 * values
+    with pytest.raises(InputError, match="--format keras: .* differ by up to"):
+        export_network(model, "keras", tmp_path, DIGITS)
+    assert (tmp_path / "keras" / "network.keras").read_bytes() == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["keras"]
+
+
+def test_chances_that_are_no_numbers_are_an_error(tmp_path):
+    model = network()
+    model.set_weights([np.full_like(weights, np.nan) for weights in model.get_weights()])
+    with pytest.raises(InputError, match="nan"):
+        export_network(model, "keras", tmp_path, DIGITS)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_that_its_runtime_refuses_does_not_stay(tmp_path, monkeypatch):
+    write = export.write
+
+    def damaged(network, path, *arguments):
+        write(network, path, *arguments)
+        path.write_bytes(path.read_bytes()[:1000])
+
+    monkeypatch.setattr(export, "write", damaged)
+    with pytest.raises(InputError, match="tensorflow can't read"):
+        export_network(network(), "keras", tmp_path, DIGITS)
+    assert not any(tmp_path.iterdir())
+
+
+class Magic(keras.layers.Layer):
+    """What only Python can compute."""
+
+    def call(self, values):
+        return tf.ensure_shape(tf.numpy_function(np.square, [values], tf.float32), values.shape)
+
+
+def test_a_network_that_the_format_cannot_hold_is_one_line(tmp_path):
+    model = keras.Sequential([*network().layers, Magic()])
+    model.build((None, 28, 28, 3))
+    with pytest.raises(InputError, match="can't be written as litert: .+") as caught:
+        export_network(model, "litert", tmp_path, DIGITS)
+    assert "\n" not in str(caught.value)
+    assert not any(tmp_path.iterdir())
+
+
+def hide(monkeypatch, *packages: str) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in packages else find(name)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("onnx", "pip install tf2onnx onnx"), ("openvino", "pip install openvino")],
+)
+def test_missing_packages_are_named_with_their_command(name, command, tmp_path, monkeypatch):
+    hide(monkeypatch, *FORMATS[name].needs)
+    with pytest.raises(InputError, match=f"--format {name} needs more packages: {command}$"):
+        export_network(network(), name, tmp_path, DIGITS)
+    assert not any(tmp_path.iterdir())
+
+
+def test_without_its_runtime_the_file_is_written_and_not_read_back(tmp_path, monkeypatch, capsys):
+    need("tf2onnx", "onnx")
+    hide(monkeypatch, "onnxruntime")
+    assert export_network(network(), "onnx", tmp_path, DIGITS).exists()
+    assert "not read back, since onnxruntime isn't here" in capsys.readouterr().out
+
+
+def test_an_earlier_export_is_kept(tmp_path, capsys):
+    first = export_network(network(), "keras", tmp_path, DIGITS).read_bytes()
+    (tmp_path / "keras" / "mine.txt").write_text("notes")
+    export_network(network(classes=2), "keras", tmp_path, DIGITS[:2])
+    (previous,) = (tmp_path / "previous").glob("*/keras")
+    assert (previous / "network.keras").read_bytes() == first
+    assert (previous / "mine.txt").read_text() == "notes"
+    assert (tmp_path / "keras" / "classes.txt").read_text() == "0\n1\n"
+    assert f"is now in {previous.parent}" in capsys.readouterr().out
+
+
+@pytest.fixture
+def full_disk():
+    """A limit on the size of files does to a write what a full disk does to it."""
+    resource = pytest.importorskip("resource")  # Windows has no such limits
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(format, tmp_path, full_disk):
+    with pytest.raises(
+        InputError, match=rf"{format}: can't be written \(.*\); is the disk full\?$"
+    ):
+        export_network(network(), format, tmp_path, DIGITS)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "export").write_text("a file of the user's")
+    with pytest.raises(OSError) as caught:
+        export_network(network(), "keras", tmp_path / "export", DIGITS)
+    assert caught.value.errno == errno.EEXIST and caught.value.filename == str(tmp_path / "export")
+    assert (tmp_path / "export").read_text() == "a file of the user's"
+
+
+def test_interrupted_it_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise SystemExit(130)
+
+    monkeypatch.setattr(export, "check", interrupted)
+    with pytest.raises(SystemExit):
+        export_network(network(), "saved_model", tmp_path, DIGITS)
+    assert not any(tmp_path.iterdir())
