@@ -5,6 +5,7 @@ After the article "keras 入门：卷积神经网络实现 MNIST 手写数字识
   --mode train      learn from DATA_DIR/train/<class>/ (MNIST is fetched if it isn't there)
   --mode evaluate   loss and accuracy on all pictures in DATA_DIR/test/<class>/
   --mode predict    say what the pictures in DATA_DIR/tmp show
+  --mode export     write the network for other programs to DATA_DIR/export
 """
 
 import functools
@@ -38,6 +39,7 @@ import mnist_parser
 from classifier import batches, description, hardware, pictures, recipe, report, run_folder, trained
 from classifier.charts import Prediction, drop_pictures
 from classifier.centred import Ground, centred
+from classifier.export import export_network
 from classifier.faster import faster, use_threads
 from classifier.predictions import answers, see
 from classifier.weights import load_weights, without_optimizer
@@ -89,21 +91,23 @@ def pooled_above_64(height: int, width: int) -> list[layers.Layer]:
     return [layers.MaxPooling2D([min(pool, side) for side in sides])] if pool > 1 else []
 
 
-def network(setting: Setting, grey: bool, ground: Ground | None = None) -> keras.Model:
+def network(
+    setting: Setting, grey: bool, ground: Ground | None = None, plain: bool = False
+) -> keras.Model:
     """The network of build_model, as it is trained, evaluated and predicted with.
 
     Whatever of it is known to be computed faster in another way is computed in that way.
 
     Args:
-        setting: says the size of the pictures, the number of classes and the recipe; the article's
-            is computed as Keras does.
+        setting: says the size of the pictures, the number of classes and the recipe.
         grey: all pictures are known to be grey.
         ground: mean and spread of the training pictures' pixels, by which they are centred first.
+        plain: all is computed as Keras does; so is the article's recipe.
     """
     model = build_model(setting)
     if ground:
         model = centred(model, *ground)
-    return model if setting.recipe == "article" else faster(model, grey)
+    return model if plain or setting.recipe == "article" else faster(model, grey)
 
 
 def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterator]:
@@ -308,11 +312,8 @@ def evaluate(setting: Setting) -> tuple[float, float]:
     setting, classes = known.setting, known.said["classes"]
     if not Path(setting.test_dir).is_dir():
         mnist_parser.ensure(setting.train_dir, setting.data_dir)
-    for what, source in (
-        ("the network was trained on", known.said["trained_on"]),
-        ("it is measured on", mnist_parser.source_of(setting.test_dir, setting.data_dir)),
-    ):
-        mnist_parser.remind_of_stand_in(what, source, setting.data_dir)
+    source = mnist_parser.source_of(setting.test_dir, setting.data_dir)
+    mnist_parser.remind_of_stand_in("it is measured on", source, setting.data_dir)
     test = pictures.load(test_generator(known), setting.cache_limit, decoder(setting))
     model, weights = load_network(known, test.grey)
     chances = model.predict(batches.plain_batches(test, len(classes)), verbose=0)
@@ -347,12 +348,24 @@ def decoder(setting: Setting) -> pictures.Decoder:
     return pictures.decode_as_article if setting.recipe == "article" else pictures.decode
 
 
-def load_network(known: trained.Trained, grey: bool) -> tuple[keras.Model, Path]:
-    """The network that was trained, ready to predict, and the file of its weights."""
+def load_network(
+    known: trained.Trained, grey: bool, for_export: bool = False
+) -> tuple[keras.Model, Path]:
+    """The network that was trained, ready to predict, and the file of its weights.
+
+    Args:
+        known: what was trained.
+        grey: all pictures are known to be grey.
+        for_export: Keras's own layers alone, in float32: in bfloat16 most files don't run.
+    """
     setting = known.setting
-    keras.mixed_precision.set_global_policy(hardware.precision(setting.precision, setting.recipe))
-    model = network(setting, grey, known.ground)
+    mnist_parser.remind_of_stand_in(
+        "the network was trained on", known.said["trained_on"], setting.data_dir
+    )
+    precision = "float32" if for_export else hardware.precision(setting.precision, setting.recipe)
+    keras.mixed_precision.set_global_policy(precision)
     written = description.of_network(build_model(setting))
+    model = network(setting, grey, known.ground, plain=for_export)
     return model, trained.load(model, written, known)
 
 
@@ -371,9 +384,6 @@ def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction
     files = files or pictures.list_pictures(setting.imp_dir)
     known = trained.find(setting)
     setting, said = known.setting, known.said
-    mnist_parser.remind_of_stand_in(
-        "the network was trained on", said["trained_on"], setting.data_dir
-    )
     clean = said["handwriting"] if setting.handwriting is None else setting.handwriting
     model, weights = load_network(known, grey=clean)
     print(f"weights: {printable(str(weights))}")
@@ -396,6 +406,23 @@ def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction
     return rows
 
 
+def export(setting: Setting) -> Path:
+    """Write the network for other programs to DATA_DIR/export/, as setting.format says.
+
+    Returns:
+        What it was written to.
+
+    Raises:
+        InputError: there is no network, or it can't be written.
+    """
+    known = trained.find(setting)
+    model, weights = load_network(known, grey=False, for_export=True)
+    print(f"weights: {printable(str(weights))}")
+    folder, classes = Path(setting.data_dir, "export"), known.said["classes"]
+    note = handwriting.EXPECTED if known.said["handwriting"] else ""
+    return export_network(model, setting.format, folder, classes, setting.half, note)
+
+
 def main() -> None:
     """Do what the command line says."""
     with one_line_errors(), hardware.one_line_errors():
@@ -405,6 +432,8 @@ def main() -> None:
             train(SETTING)
         elif MODE == "evaluate":
             evaluate(SETTING)
+        elif MODE == "export":
+            export(SETTING)
         else:
             files = pictures.list_pictures(SETTING.imp_dir)
             if len(predict(SETTING, files)) < len(files):

@@ -105,7 +105,9 @@ class Setting:
         shown="false",
     )
     restore_model: str | None = Knob(
-        None, "weights file to start from, to evaluate or to predict with", shown="the best one"
+        None,
+        "weights file to start from, to evaluate, to predict with or to export",
+        shown="the best one",
     )
     # Fixed, so that two people who type the same command read the same figures.
     # 32 bits, less one for the sign, are what every library takes.
@@ -133,6 +135,13 @@ class Setting:
         shown="a sixth of the memory that is free",
         least=0,
     )
+    # What phones run, and it takes no package besides the program's own.
+    format: str = Knob(
+        "litert",
+        "export: what the network is written as",
+        choices=("keras", "saved_model", "litert", "onnx", "openvino"),
+    )
+    half: bool = Knob(False, "export: LiteRT's weights in float16, half the size", shown="false")
 
     # How the article spells three of them; its own lines still run.
     lebel_nums, epoches, save_epoches = label_nums, epochs, save_epochs

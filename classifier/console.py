@@ -17,6 +17,7 @@ MODES = {
     "train": "learn",
     "evaluate": "measure on the test pictures",
     "predict": "read the pictures in IMP_DIR",
+    "export": "write the network for other programs to DATA_DIR/export",
 }
 
 

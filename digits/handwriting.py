@@ -17,6 +17,13 @@ from classifier.pictures import open_picture, upright
 WORK_SIDE = 640  # px; a digit a twentieth of the picture high still has 32 px, more than MNIST's 20
 OVERSAMPLING = 6  # a stroke's edge is set to a sixth of a pixel: more reads no better
 BOX_SHARE = 20 / 28  # MNIST's digits fit in 20 of the 28 pixels
+# What whoever uses the network in another program has to know.
+EXPECTED = (
+    "A picture must look like MNIST's: one digit, white on black, scaled to fit into 20×20 of the "
+    "28×28 pixels, its centre of mass in the middle. What the network says of anything else, such "
+    "as a photograph of paper, means nothing. In Python, the program's digits/handwriting.py makes "
+    'of any picture what is to be given to the network: look("photo.jpg", (28, 28))[1].'
+)
 
 
 class NoInkError(ValueError):

@@ -29,7 +29,6 @@ import h5py
 import keras
 import numpy as np
 import psutil
-from helpers import write_digits
 from PIL import Image
 
 import mnist_keras
@@ -39,6 +38,7 @@ from classifier.console import InputError, printable, warn
 from digits import handwriting
 from digits.drawn import draw
 from setting import Setting
+from tests.helpers import write_digits
 
 CAN_LIMIT = sys.platform == "linux"
 if CAN_LIMIT:

@@ -5,7 +5,12 @@ Formats whose runtime isn't installed are skipped; README says how to have them 
 
 import errno
 import importlib.util
+import json
+import os
 import runpy
+import shutil
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -15,11 +20,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from classifier import export
-from classifier.console import InputError
+import mnist_keras
+from classifier import description, export
+from classifier.console import InputError, command_line
 from classifier.export import FORMATS, export_network
+from digits import handwriting
+from setting import Setting
 
 DIGITS = list("0123456789")
+SCRIPT = Path(mnist_keras.__file__)
+SHIPPED = SCRIPT.parent / "mnist_data" / "shipped"
 
 
 def need(*packages: str) -> None:
@@ -363,3 +373,101 @@ def test_interrupted_it_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         export_network(network(), "saved_model", tmp_path, DIGITS)
     assert not any(tmp_path.iterdir())
+
+
+# --mode export
+
+
+@pytest.fixture
+def fresh(tmp_path) -> Path:
+    """A data_dir with the weights that ship, and nothing else."""
+    shutil.copytree(SHIPPED, tmp_path / "shipped")
+    return tmp_path
+
+
+def weights(data_dir: Path, val_acc: str, bias: float) -> Path:
+    """Weights for 64×64 pictures of five classes, centred; the bias is that of the first class."""
+    setting = Setting(img_width=64, img_height=64, label_nums=5)
+    model = mnist_keras.build_model(setting)
+    model.layers[-1].bias.assign([bias, 0, 0, 0, 0])
+    folder = data_dir / "model_weight"
+    folder.mkdir(exist_ok=True)
+    said = json.loads((SHIPPED / "model.json").read_text("utf-8"))
+    said |= {"classes": ["a", "b", "c", "d", "e"], "img_width": 64, "img_height": 64}
+    said |= {"handwriting": False, "network": description.of_network(model), "ground": [0.7, 0.2]}
+    (folder / "model.json").write_text(json.dumps(said), "utf-8")
+    path = folder / f"weights-improvement-01-{val_acc}.weights.h5"
+    model.save_weights(path)
+    return path
+
+
+def test_the_shipped_network_leaves_the_program_and_answers_as_predict_does(fresh, capsys):
+    samples = SHIPPED.parent / "tmp"
+    setting = Setting(data_dir=fresh, imp_dir=samples, precision="mixed_bfloat16")
+    path = mnist_keras.export(setting.replace(format="saved_model"))
+    assert path == fresh / "export" / "saved_model" / "network"
+    network = tf.saved_model.load(str(path))
+    names = (path.parent / "classes.txt").read_text().splitlines()
+    rows = mnist_keras.predict(setting.replace(precision="float32"))
+    assert len(rows) == len(list(samples.iterdir()))
+    for row in rows:
+        pixels = handwriting.look(row.file, (28, 28))[1][None]
+        chances = network.serve(pixels)["chances"].numpy()[0]
+        assert row.label == names[chances.argmax()]
+        assert row.confidence == pytest.approx(chances.max(), abs=1e-4)
+    for text in (capsys.readouterr().out, (path.parent / "README.txt").read_text("utf-8")):
+        assert "white on black" in text and "digits/handwriting.py" in text
+
+
+def test_the_best_weights_of_the_run_are_exported_unless_others_are_named(fresh, capsys):
+    other, best = weights(fresh, "0.50000", bias=-9), weights(fresh, "0.60000", bias=9)
+    for restore_model, expected in ((None, best), (other, other)):
+        setting = Setting(data_dir=fresh, format="keras", restore_model=restore_model)
+        path = mnist_keras.export(setting)
+        printed = capsys.readouterr().out
+        assert f"weights: {expected}\n" in printed and "white on black" not in printed
+        favoured = read_keras(path, noise(1, 64, 64))[0].argmax() == 0
+        assert favoured == (expected == best)
+    assert "digit" not in (path.parent / "README.txt").read_text("utf-8")
+
+
+def test_a_network_that_centres_its_pictures_does_so_in_the_file(fresh):
+    weights(fresh, "0.50000", bias=0)
+    pictures = noise(3, 64, 64) // np.uint8([[[[1]]], [[[2]]], [[[9]]]])
+    (fresh / "tmp").mkdir()
+    for index, picture in enumerate(pictures):
+        Image.fromarray(picture).save(fresh / "tmp" / f"{index}.png")
+    setting = Setting(data_dir=fresh, precision="float32", format="keras")
+    chances = read_keras(mnist_keras.export(setting), pictures)
+    rows = mnist_keras.predict(setting)
+    assert [row.confidence for row in rows] == pytest.approx(list(chances.max(axis=1)), abs=1e-5)
+
+
+def test_the_command_says_what_it_wrote_and_nothing_else(fresh):
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--mode", "export", "--data_dir", fresh],
+        capture_output=True,
+        encoding="utf-8",
+        env={name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"},
+    )
+    assert done.returncode == 0 and done.stderr == ""
+    assert str(fresh / "export" / "litert" / "network.tflite") in done.stdout
+    assert "read back by tensorflow" in done.stdout
+
+
+def test_without_weights_it_is_said_what_makes_them(tmp_path):
+    with pytest.raises(InputError, match="no weights here; --mode train makes them"):
+        mnist_keras.export(Setting(data_dir=tmp_path))
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_unknown_format_is_a_line_that_names_the_known_ones(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command_line("", Setting, ["--mode", "export", "--format", "tflite"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--format: invalid choice: 'tflite'" in line
+    assert all(name in line for name in FORMATS)
+
+
+def test_the_command_line_has_the_formats_that_can_be_written():
+    assert Setting.format.choices == tuple(FORMATS)
