@@ -42,7 +42,6 @@ from classifier.centred import Ground, centred
 from classifier.export import export_network
 from classifier.faster import faster, use_threads
 from classifier.predictions import answers, see
-from classifier.weights import load_weights, without_optimizer
 from digits import handwriting
 from digits.mnist_like import looks_like_mnist, with_drawn_digits
 
@@ -165,7 +164,7 @@ def train(setting: Setting) -> keras.callbacks.History:
         InputError: there is nothing to train on, or another run is at work in checkpoint_path.
     """
     start = time.monotonic()
-    check_start(setting)
+    run_folder.check_start(setting)
     if setting.restore_model:
         setting = setting.replace(is_restore=False)  # both, as in the article, means these weights
     mnist_parser.ensure(setting.train_dir, setting.data_dir)
@@ -174,7 +173,7 @@ def train(setting: Setting) -> keras.callbacks.History:
     folder, reports = Path(setting.checkpoint_path), Path(setting.report_dir)
     again = next_command("train", setting, "--is_restore")
     with run_folder.at_work(folder, reports, setting.is_restore, again):
-        setting = settled(setting)
+        setting = description.settled(setting)
         keras.mixed_precision.set_global_policy(setting.precision)
         history = fit(setting, source)
     rows = run_folder.read_history(reports, setting.epochs)
@@ -191,29 +190,6 @@ def train(setting: Setting) -> keras.callbacks.History:
         f"  {next_command('evaluate', setting)}"
     )
     return history
-
-
-def check_start(setting: Setting) -> None:
-    """Raise InputError if there is nothing to start from, or nothing to do."""
-    if setting.restore_model and not Path(setting.restore_model).is_file():
-        raise InputError(f"--restore_model {setting.restore_model}: no such file")
-    if setting.initial_epoch >= setting.epochs:
-        raise InputError(
-            f"--initial_epoch {setting.initial_epoch} leaves nothing to do of --epochs "
-            f"{setting.epochs}"
-        )
-
-
-def settled(setting: Setting) -> Setting:
-    """The setting of a training with nothing left open: as the run to go on with, or by default."""
-    folder = Path(setting.checkpoint_path)
-    if setting.is_restore and (folder / "model.json").exists():
-        setting = description.go_on(setting, folder, pictures.class_folders(setting.train_dir))
-    classes = pictures.class_folders(setting.train_dir)
-    if len(classes) != setting.label_nums:
-        print(f"label_nums is {len(classes)}: as many classes as there are in {setting.train_dir}")
-    precision = hardware.precision(setting.precision, setting.recipe)
-    return setting.replace(label_nums=len(classes), precision=precision)
 
 
 def fit(setting: Setting, source: str) -> keras.callbacks.History:
@@ -243,7 +219,7 @@ def fit(setting: Setting, source: str) -> keras.callbacks.History:
         )
         model.optimizer.build(model.trainable_variables)
         callbacks = checkpoint_callbacks(setting, model, plan)
-        done = start_from(setting, model)
+        done = run_folder.start_from(setting, model)
         model.optimizer.iterations.assign(done * plan.steps)
     if not setting.is_restore:
         run_folder.move_earlier_run(folder, Path(setting.report_dir))
@@ -287,14 +263,6 @@ def choose_recipe(
         flip=setting.horizontal_flip,
         strokes=digits,
     )
-
-
-def start_from(setting: Setting, model: keras.Model) -> int:
-    """Load the weights that training starts from; returns the number of epochs already done."""
-    if setting.restore_model:
-        load_weights(without_optimizer(model), setting.restore_model)
-        return setting.initial_epoch
-    return run_folder.go_on(model, Path(setting.checkpoint_path)) if setting.is_restore else 0
 
 
 def evaluate(setting: Setting) -> tuple[float, float]:

@@ -9,9 +9,10 @@ from typing import Any
 import keras
 from tensorflow.keras.preprocessing.image import DirectoryIterator
 
+from classifier import hardware
 from classifier.console import InputError, warn
 from classifier.files import save
-from classifier.pictures import file_names, load_only
+from classifier.pictures import class_folders, file_names, load_only
 
 # What makes a training what it is. --is_restore takes it from the run that it goes on with.
 CARRIED = (
@@ -155,6 +156,18 @@ def following(setting: Any, said: dict[str, Any], names: Sequence[str], folder: 
         return setting.replace(**{name: said[name] for name in names})
     except ValueError as error:
         raise InputError(f"{folder / 'model.json'}: damaged, {error}") from None
+
+
+def settled(setting: Any) -> Any:
+    """The Setting of a training with nothing left open: as the run to go on with, or by default."""
+    folder = Path(setting.checkpoint_path)
+    if setting.is_restore and (folder / "model.json").exists():
+        setting = go_on(setting, folder, class_folders(setting.train_dir))
+    classes = class_folders(setting.train_dir)
+    if len(classes) != setting.label_nums:
+        print(f"label_nums is {len(classes)}: as many classes as there are in {setting.train_dir}")
+    precision = hardware.precision(setting.precision, setting.recipe)
+    return setting.replace(label_nums=len(classes), precision=precision)
 
 
 def go_on(setting: Any, folder: Path, classes: list[str]) -> Any:

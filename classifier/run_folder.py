@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 import keras
@@ -52,6 +53,25 @@ def load_first(model: keras.Model, paths: list[Path]) -> tuple[Path, int] | None
         except InputError as error:
             warn(f"{error}; passed over")
     return None
+
+
+def check_start(setting: Any) -> None:
+    """Raise InputError if there is nothing to start from, or nothing to do."""
+    if setting.restore_model and not Path(setting.restore_model).is_file():
+        raise InputError(f"--restore_model {setting.restore_model}: no such file")
+    if setting.initial_epoch >= setting.epochs:
+        raise InputError(
+            f"--initial_epoch {setting.initial_epoch} leaves nothing to do of --epochs "
+            f"{setting.epochs}"
+        )
+
+
+def start_from(setting: Any, model: keras.Model) -> int:
+    """Load the weights that training starts from; returns the number of epochs already done."""
+    if setting.restore_model:
+        load_weights(without_optimizer(model), setting.restore_model)
+        return setting.initial_epoch
+    return go_on(model, Path(setting.checkpoint_path)) if setting.is_restore else 0
 
 
 def go_on(model: keras.Model, folder: Path) -> int:
