@@ -181,15 +181,20 @@ def open_picture(
 
 def upright(image: Image.Image, side: int | None = None) -> Image.Image:
     """As open_picture, for a picture that is open already."""
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
-    if not image.width * image.height:
-        raise ValueError("it has no pixels")
+    check_size(image)
     image = plain_mode(image)
     if side and max(image.size) > side:
         image.thumbnail((side, side), Image.Resampling.BILINEAR)
     image = ImageOps.exif_transpose(image)
     return eight_bits(image) if image.mode == "F" else image
+
+
+def check_size(image: Image.Image) -> None:
+    """Raise ValueError if the picture has no pixels, or more than MAX_PIXELS."""
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
+    if not image.width * image.height:
+        raise ValueError("it has no pixels")
 
 
 def plain_mode(image: Image.Image) -> Image.Image:
@@ -271,6 +276,8 @@ def decode_as_article(path: str, size: tuple[int, int]) -> np.ndarray:
     import keras  # here, since it takes seconds, and handwriting and its tests need none of it
 
     try:
+        with Image.open(path) as image:
+            check_size(image)
         return np.asarray(keras.utils.load_img(path, target_size=size), np.uint8)
     except DECODE_ERRORS:
         raise
