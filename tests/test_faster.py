@@ -175,12 +175,11 @@ EDITS = {
 }
 
 
-@pytest.mark.parametrize("grey", [True, False], ids=["grey", "colour"])
 @pytest.mark.parametrize("name", EDITS)
-def test_an_edited_network_computes_the_same(name, grey):
+def test_an_edited_network_computes_the_same(name):
     chain = [type(layer).from_config(layer.get_config()) for layer in EDITS[name]]
     plain = with_other_weights(sequential((20, 17), *chain, layers.Flatten(), layers.Dense(3)))
-    assert_computes_the_same(plain, faster(plain, grey), pictures(4, (20, 17), grey))
+    assert_computes_the_same(plain, faster(plain, grey=True), pictures(4, (20, 17), grey=True))
 
 
 def drawn_network(seed: int) -> keras.Sequential:
@@ -225,7 +224,7 @@ def drawn_network(seed: int) -> keras.Sequential:
     return with_other_weights(sequential(size, *chain))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_drawn_network_computes_the_same(seed):
     plain = drawn_network(seed)
     grey = bool(seed % 2)
