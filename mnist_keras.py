@@ -244,13 +244,16 @@ def choose_recipe(
     digits: bool,
 ) -> recipe.Recipe:
     """The recipe that the setting names, for these pictures; digits: they are like MNIST's."""
+    folder = Path(setting.checkpoint_path)
     if setting.recipe == "article":
         if source == setting.train_dir:  # the parser's own pictures are whole
             for iterator in (training, validation):
                 pictures.leave_out_broken(iterator, pictures.decode_as_article)
         return recipe.article(training, validation)
-    learned = pictures.load(training, setting.cache_limit)
-    held_out = pictures.load(validation, setting.cache_limit)
+    learned, held_out = (
+        pictures.load(iterator, setting.cache_limit, beside=folder / f"pixels/{part}.bin")
+        for iterator, part in ((training, "training"), (validation, "validation"))
+    )
     if digits and list(training.class_indices) == list("0123456789"):
         learned = with_drawn_digits(learned, setting.seed)
     return recipe.tuned(

@@ -131,8 +131,8 @@ class Setting:
     )
     cache_limit: int | None = Knob(
         None,
-        "most memory for decoded pictures, in MB; above it they are read from disk every epoch",
-        shown="a sixth of the memory that is free",
+        "most memory for decoded pictures, in MB; above it they are kept on disk",
+        shown="600, or a sixth of the memory that is free",
         least=0,
     )
     # What phones run, and it takes no package besides the program's own.

@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from classifier.console import InputError, progress, warn
 from classifier.machine import cores, free_memory
+from classifier.on_disk import Decoder, OnDisk
 
 if TYPE_CHECKING:
     from tensorflow.keras.preprocessing.image import DirectoryIterator
@@ -26,6 +27,8 @@ MAX_PIXELS = 100_000_000
 # Pictures that a thread decodes at a time: large photos take a tenth of a second each, and Ctrl-C
 # waits for them.
 CHUNK = 16
+# Bytes of pixels in memory, of which TensorFlow makes copies: four times those of MNIST.
+MOST_KEPT = 600_000_000
 PATIENCE = 5  # seconds that a person waits without asking what is going on
 SAMPLE = 1000  # pictures say what a set's mean is to a hundredth
 THUMBNAIL = 84  # pixels, as many as a cell of a sheet of predictions has for it
@@ -240,9 +243,6 @@ def reason(error: Exception) -> str:
 
 # ---------------------------------------------------------------- resized
 
-# From a file and (height, width) to its pixels, uint8 [height, width, 3].
-Decoder = Callable[[str, tuple[int, int]], np.ndarray]
-
 
 def decode(path: str, size: tuple[int, int]) -> np.ndarray:
     """The picture in the network's (height, width), as a person sees it: uint8 [h, w, 3].
@@ -295,7 +295,7 @@ class Pictures(NamedTuple):
     labels: np.ndarray  # int32 [n]
     pixels: np.ndarray | None  # uint8 [n, height, width, 3], or 1 channel if all are grey
     size: tuple[int, int]  # height, width
-    decode: "Decoder"
+    decode: Decoder
 
     @property
     def grey(self) -> bool:
@@ -320,34 +320,45 @@ def mean_and_spread(pictures: Pictures) -> tuple[float, float]:
 
 
 def load(
-    iterator: "DirectoryIterator", cache_limit: int | None, decode: Decoder = decode
+    iterator: "DirectoryIterator",
+    cache_limit: int | None,
+    decode: Decoder = decode,
+    beside: Path | None = None,
 ) -> Pictures:
     """Decode every picture of an ImageDataGenerator's iterator once.
 
-    Files that can't be decoded are named on stderr and left out, of the iterator, too.
+    Files that can't be decoded are named on stderr and left out, of the iterator, too. Pictures
+    that don't fit into memory are kept on disk in the network's size.
 
     Args:
         iterator: where the files are, their labels, and the size that they are scaled to.
-        cache_limit: pictures that take more memory, in MB, are checked, but not kept; None for a
-            sixth of the memory that is free.
+        cache_limit: the most memory, in MB, that pictures may take; None for a sixth of what is
+            free, MOST_KEPT at most.
         decode: how a file becomes pixels.
+        beside: the file on disk; None to read the pictures themselves again.
 
     Raises:
         InputError: no picture can be read.
     """
     count, size = iterator.samples, iterator.target_size
     # TensorFlow makes two copies of its own: with them the pictures take half of what is free.
-    limit = free_memory() / 6 if cache_limit is None else cache_limit * 1e6
+    usual = min(free_memory() / 6, MOST_KEPT)
+    limit = usual if cache_limit is None else cache_limit * 1e6
     needed = count * math.prod(size) * 3
     pixels = np.empty((count, *size, 3), np.uint8) if needed <= limit else None
+    on_disk = pixels is None and beside is not None and OnDisk.fits(beside.parent, count, size)
     if pixels is None:
         print(
-            f"{count} pictures take {needed / 1e6:.0f} MB, more than the "
-            f"{limit / 1e6:.0f} MB for them: they are read from disk in every epoch"
+            f"{count} pictures take {needed / 1e6:.0f} MB, more than the {limit / 1e6:.0f} MB of "
+            f"memory for them: they are {f'kept in {beside}' if on_disk else 'decoded every epoch'}"
         )
+    if on_disk:
+        decode = OnDisk(beside, iterator.filepaths, size, decode)
     whole = leave_out_broken(iterator, decode, pixels)
     if not whole:
         raise InputError(f"{iterator.directory}: no picture in it can be read")
+    if on_disk:
+        decode.complete()
     if pixels is not None and len(whole) < count:
         pixels = pixels[whole]
     if pixels is not None and is_grey(pixels):

@@ -16,7 +16,7 @@ from classifier.pictures import Pictures, mean_and_spread
 # Larger batches than the article's 32 keep two cores busier.
 BATCH = 128
 # More pixels than these a batch take gigabytes: at 224×224 128 pictures had a peak of 6 GB.
-MOST_PIXELS_A_BATCH = 128 * 64 * 64
+MOST_PIXELS_A_BATCH = 16 * 224 * 224
 # Fewer steps than these an epoch are too few to learn from: small sets get smaller batches.
 LEAST_STEPS, LEAST_BATCH = 64, 16
 # On MNIST a peak of 1e-3 was no better over ten epochs, 3e-3 worse after five.
@@ -90,7 +90,7 @@ def tuned(
             are centred, since what is dark on white hardly begins to be learned from.
     """
     count = len(pictures.labels)
-    room = max(LEAST_BATCH, MOST_PIXELS_A_BATCH // math.prod(pictures.size))
+    room = max(1, MOST_PIXELS_A_BATCH // math.prod(pictures.size))
     usual = min(BATCH, room, max(LEAST_BATCH, count // LEAST_STEPS))
     batch = min(batch_size or usual, count)
     steps = count // batch  # those left over are others in every epoch

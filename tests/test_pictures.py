@@ -252,7 +252,7 @@ def test_pictures_beyond_the_memory_limit_are_read_from_disk_and_it_is_said(digi
     kept = load(held_out(digits), 0)
     assert kept.pixels is None and len(kept.paths) == 300 and not kept.grey
     said = capsys.readouterr().out
-    assert "300 pictures take 1 MB, more than the 0 MB for them: they are read from disk" in said
+    assert "300 pictures take 1 MB, more than the 0 MB of memory for them: they are decoded" in said
 
 
 def test_without_a_limit_a_sixth_of_the_free_memory_is_used(digits, monkeypatch):
