@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageDraw
 
 from classifier.console import printable
 from classifier.files import whole_file
@@ -63,6 +63,18 @@ SHEET, MOST_SHEETS = 100, 5
 MOST_DRAWN = MOST_SHEETS * SHEET
 
 
+class Part(NamedTuple):
+    """What the network says of a part of a picture, where that shows several things."""
+
+    row: int  # of the picture, from 0 at the top
+    position: int  # in its row, from 0 at the left
+    box: tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright picture
+    label: str
+    confidence: float  # 0 to 1
+    second_guess: str
+    second_confidence: float
+
+
 class Prediction(NamedTuple):
     """What the network says of a picture: the two likeliest classes, and how sure it is of each."""
 
@@ -73,6 +85,8 @@ class Prediction(NamedTuple):
     second_confidence: float
     given: np.ndarray | None  # the picture, small: uint8 [h, w] or [h, w, 3]; None: it isn't drawn
     seen: np.ndarray | None  # what the network was shown, likewise
+    parts: Sequence[Part] = ()  # none if the picture shows one thing
+    width: int = 0  # of the upright picture, in the pixels of the parts' boxes
 
 
 class Mistake(NamedTuple):
@@ -436,3 +450,50 @@ def _draw_answer(
         )
         style = {"size": size, "weight": weight, "color": colour}
         _write(figure, left, top + below, text + sure, **style)
+
+
+# In pixels: a picture in which frames and answers of a hundred digits can be told apart.
+PAGE_WIDTH, PAGE_HEIGHT = 560, 420
+MOST_PAGES = 12
+
+
+def page_sheet(rows: Sequence[Prediction], unsure: float, path: Path) -> None:
+    """Draw pictures that show several things whole, with a frame and the answer at each of them.
+
+    Args:
+        rows: up to MOST_PAGES predictions, with their pictures and parts.
+        unsure: answers less confident than this stand out.
+        path: the PNG file to write.
+    """
+    columns, head, caption = min(2, len(rows)), 50, 44
+    cell = (PAGE_WIDTH + 3 * MARGIN, PAGE_HEIGHT + caption + 3 * MARGIN)
+    lines = math.ceil(len(rows) / columns)
+    size = (head + lines * cell[1], 2 * MARGIN + columns * cell[0])
+    canvas = np.full((*size, 3), 255, np.uint8)
+    with _page(size[1], size[0]) as figure:
+        _write(figure, 2 * MARGIN, 16, "Pictures of several digits", size=12)
+        for place, row in enumerate(rows):
+            line, column = divmod(place, columns)
+            left, top = 2 * MARGIN + column * cell[0], head + line * cell[1]
+            _draw_page(canvas, figure, row, left, top + caption, unsure)
+            style = {"size": 9, "weight": "bold"}
+            said = f"{Path(row.file).name}: {row.label}  {_percent(row.confidence)}"
+            _write(figure, left, top, _fitted(figure, said, PAGE_WIDTH, **style), **style)
+        _save_over(canvas, figure, path)
+
+
+def _draw_page(
+    canvas: np.ndarray, figure: "Figure", row: Prediction, left: int, top: int, unsure: float
+) -> None:
+    """Draw the picture with its upper left corner at (left, top), and a frame for each part."""
+    picture = Image.fromarray(row.given).convert("RGB")
+    scale = min(PAGE_WIDTH / picture.width, PAGE_HEIGHT / picture.height)
+    picture = picture.resize([max(1, round(scale * side)) for side in picture.size])
+    pencil = ImageDraw.Draw(picture)
+    scale = picture.width / row.width
+    for part in row.parts:
+        colour = ORANGE if part.confidence < unsure else BLUE
+        box = [scale * side for side in part.box]
+        pencil.rectangle(box, outline=colour)
+        _write(figure, left + box[0], top + box[1] - 13, part.label, size=8, color=colour)
+    canvas[top : top + picture.height, left : left + picture.width] = np.asarray(picture)

@@ -15,6 +15,8 @@ from classifier.files import write_csv, written
 MOST_CLASSES_PRINTED = 20
 # Of MNIST's test images 83 are answered with less certainty; 20 of these answers are wrong.
 UNSURE = 0.6
+# The columns of an answer.
+ANSWER = ("label", "confidence", "second_guess", "second_confidence")
 
 
 def training(folder: Path, rows: list[dict[str, float]], smoothing: float, classes: int) -> None:
@@ -130,8 +132,7 @@ def predictions(folder: Path, rows: list[Prediction]) -> None:
         rows: at least one; charts.drop_pictures may have been through them.
     """
     table, said = folder / "predictions.csv", []
-    columns = ("file", "label", "confidence", "second_guess", "second_confidence")
-    content = [{name: getattr(row, name) for name in columns} for row in rows]
+    content = [{name: getattr(row, name) for name in ("file", *ANSWER)} for row in rows]
     if written(table, lambda path: write_csv(path, content)):
         said.append(f"all answers: {table}")
     paths = [folder / "predictions.png"]
@@ -143,7 +144,36 @@ def predictions(folder: Path, rows: list[Prediction]) -> None:
     ]
     if all(drawn):
         said.append(f"with the pictures: {paths[0]}")
-    for path in filter(Path.exists, paths[len(sheets) :]):  # an earlier predict had more of them
+    stale = paths[len(sheets) :]  # an earlier predict had more of them
+    if any(row.parts for row in rows):
+        said += parts(folder, rows)
+    else:
+        stale += [folder / "digits.csv", folder / "pages.png"]
+    for path in filter(Path.exists, stale):
         written(path, lambda old: old.unlink(missing_ok=True))  # another may do the same
     if said:
         print(printable(", ".join(said)))
+
+
+def parts(folder: Path, rows: list[Prediction]) -> list[str]:
+    """Write digits.csv, a line a digit, and pages.png, of those pictures that show several.
+
+    Returns:
+        Where they are, in words.
+    """
+    said = []
+    content = [
+        {"file": row.file, "row": part.row, "position": part.position}
+        | dict(zip(("left", "top", "right", "bottom"), part.box, strict=True))
+        | {name: getattr(part, name) for name in ANSWER}
+        for row in rows
+        for part in row.parts
+    ]
+    if written(folder / "digits.csv", lambda path: write_csv(path, content)):
+        said.append(f"digit by digit: {folder / 'digits.csv'}")
+    pages = [row for row in rows if row.parts and row.given is not None]
+    pages = sorted(pages, key=lambda row: row.confidence)[: charts.MOST_PAGES]
+    page = partial(charts.page_sheet, pages, UNSURE)
+    if pages and written(folder / "pages.png", page):
+        said.append(f"with frames: {folder / 'pages.png'}")
+    return said
