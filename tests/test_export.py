@@ -385,15 +385,15 @@ def fresh(tmp_path) -> Path:
     return tmp_path
 
 
-def weights(data_dir: Path, val_acc: str, bias: float) -> Path:
-    """Weights for 64×64 pictures of five classes, centred; the bias is that of the first class."""
-    setting = Setting(img_width=64, img_height=64, label_nums=5)
+def weights(data_dir: Path, val_acc: str, side: int, bias: float = 0) -> Path:
+    """Weights for square pictures of five classes, centred; the bias is that of the first class."""
+    setting = Setting(img_width=side, img_height=side, label_nums=5)
     model = mnist_keras.build_model(setting)
     model.layers[-1].bias.assign([bias, 0, 0, 0, 0])
     folder = data_dir / "model_weight"
     folder.mkdir(exist_ok=True)
     said = json.loads((SHIPPED / "model.json").read_text("utf-8"))
-    said |= {"classes": ["a", "b", "c", "d", "e"], "img_width": 64, "img_height": 64}
+    said |= {"classes": ["a", "b", "c", "d", "e"], "img_width": side, "img_height": side}
     said |= {"handwriting": False, "network": description.of_network(model), "ground": [0.7, 0.2]}
     (folder / "model.json").write_text(json.dumps(said), "utf-8")
     path = folder / f"weights-improvement-01-{val_acc}.weights.h5"
@@ -420,19 +420,19 @@ def test_the_shipped_network_leaves_the_program_and_answers_as_predict_does(fres
 
 
 def test_the_best_weights_of_the_run_are_exported_unless_others_are_named(fresh, capsys):
-    other, best = weights(fresh, "0.50000", bias=-9), weights(fresh, "0.60000", bias=9)
+    other, best = weights(fresh, "0.50000", 20, -9), weights(fresh, "0.60000", 20, 9)
     for restore_model, expected in ((None, best), (other, other)):
         setting = Setting(data_dir=fresh, format="keras", restore_model=restore_model)
         path = mnist_keras.export(setting)
         printed = capsys.readouterr().out
         assert f"weights: {expected}\n" in printed and "white on black" not in printed
-        favoured = read_keras(path, noise(1, 64, 64))[0].argmax() == 0
+        favoured = read_keras(path, noise(1, 20, 20))[0].argmax() == 0
         assert favoured == (expected == best)
     assert "digit" not in (path.parent / "README.txt").read_text("utf-8")
 
 
 def test_a_network_that_centres_its_pictures_does_so_in_the_file(fresh):
-    weights(fresh, "0.50000", bias=0)
+    weights(fresh, "0.50000", 64)
     pictures = noise(3, 64, 64) // np.uint8([[[[1]]], [[[2]]], [[[9]]]])
     (fresh / "tmp").mkdir()
     for index, picture in enumerate(pictures):
