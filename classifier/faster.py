@@ -194,7 +194,7 @@ class Conv2D(layers.Conv2D):
             n - window + 1 for n, window in zip(images.shape[1:3], kernel.shape[:2], strict=True)
         )
         if max(outputs) <= MOST_SIDE_MULTIPLIED:
-            return convolve_to_few(images, kernel)
+            return convolve_to_few(images, tf.convert_to_tensor(kernel))
         if self.grey:
             # One channel with the sum of the kernel's.
             images, kernel = images[..., :1], tf.reduce_sum(kernel, 2, keepdims=True)
