@@ -16,6 +16,7 @@ from classifier.pictures import open_picture, upright
 
 WORK_SIDE = 640  # px; a digit a twentieth of the picture high still has 32 px, more than MNIST's 20
 OVERSAMPLING = 6  # a stroke's edge is set to a sixth of a pixel: more reads no better
+LEAST_PAGE = 56  # px; two digits on less would be smaller than MNIST's
 BOX_SHARE = 20 / 28  # MNIST's digits fit in 20 of the 28 pixels
 # What whoever uses the network in another program has to know.
 EXPECTED = (
@@ -53,11 +54,31 @@ def to_mnist(
     """
     opened = isinstance(picture, Image.Image)
     image = upright(picture, WORK_SIDE) if opened else open_picture(picture, WORK_SIDE)
+    return first_look(image, height, width)[0]
+
+
+def first_look(image: Image.Image, height: int = 28, width: int = 28) -> tuple[np.ndarray, bool]:
+    """What to_mnist makes of a picture that open_picture gave, and whether it is all there is.
+
+    Raises:
+        NoInkError: the picture is blank.
+
+    Returns:
+        uint8 [height, width], and whether there is other ink that might be digits as well.
+    """
     if _is_mnist_like(image, height, width):
-        return np.asarray(image.convert("L"))
-    pixels = _on_paper(image)
-    ink, mask = _find_ink(pixels)
-    return _render(ink, mask, height, width)
+        return np.asarray(image.convert("L")), False
+    ink, digit, all_ink = _find_ink(on_paper(image))
+    return render(ink, digit, height, width), _has_more(digit, all_ink)
+
+
+def _has_more(digit: np.ndarray, ink: np.ndarray) -> bool:
+    if max(ink.shape) <= LEAST_PAGE:
+        return False
+    others, _ = ndimage.label(ink & ~digit, np.ones((3, 3)))
+    # a quarter of its size: digits on one picture differ by less, specks by more
+    least = _long_side(box_of(digit)) / 4
+    return any(_long_side(box) >= least for box in ndimage.find_objects(others))
 
 
 def look(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
@@ -71,7 +92,7 @@ def _is_mnist_like(image: Image.Image, height: int, width: int) -> bool:
     if image.size != (width, height) or image.mode == "RGBa":
         return False
     pixels = np.asarray(image.convert("L"))
-    box = _box(pixels > 128)
+    box = box_of(pixels > 128)
     if pixels[[0, -1]].any() or pixels[:, [0, -1]].any() or box is None:
         return False
     side = _long_side(box)
@@ -80,7 +101,7 @@ def _is_mnist_like(image: Image.Image, height: int, width: int) -> bool:
     return abs(side - BOX_SHARE * min(height, width)) <= 2.5 and off_centre <= 1
 
 
-def _on_paper(image: Image.Image) -> np.ndarray:
+def on_paper(image: Image.Image) -> np.ndarray:
     """Float32 [height, width, 3] in 0..255; transparency laid on what the ink stands out from."""
     pixels = np.asarray(image, dtype=np.float32)
     if image.mode == "L":
@@ -101,25 +122,27 @@ def _on_paper(image: Image.Image) -> np.ndarray:
 # ---------------------------------------------------------------- finding the ink
 
 
-def _find_ink(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How strongly each pixel is ink (float32, above 0.5 is ink) and which are the digit (bool)."""
-    contrast = _contrast(_without_dark_edges(pixels))
-    floor = _noise_floor(contrast)
-    contrast = _without_ruling(contrast, floor)
-    sure = _threshold(contrast, floor)
+def _find_ink(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How strongly each pixel is ink, which are the digit, and which are ink at all.
+
+    The first is float32, above 0.5 is ink; the others are bool.
+    """
+    contrast = ink_contrast(pixels[inside_dark_edges(pixels)])
+    floor = noise_floor(contrast)
+    contrast = without_ruling(contrast, floor)
+    sure = ink_threshold(contrast, floor)
     # a stroke goes on where the pen was lifted a little, but does not start there (hysteresis)
     weak = max(floor, 0.7 * sure)
     ink = ndimage.binary_propagation(contrast > sure, np.ones((3, 3)), mask=contrast > weak)
-    return contrast / (2 * weak), _digit_of(ink, contrast)
+    return contrast / (2 * weak), _digit_of(ink, contrast), ink
 
 
-def _without_dark_edges(pixels: np.ndarray) -> np.ndarray:
-    """The picture without the desk or the scanner's lid along its border."""
-    grey = _grey(pixels)
+def inside_dark_edges(pixels: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns within the desk or the scanner's lid along the picture's border."""
+    grey = grey_of(pixels)
     paper = np.median(grey)
     foreign = (grey < paper / 2) | (255 - grey < (255 - paper) / 2)
-    rows, columns = (_kept(foreign.mean(axis=axis) > 0.9) for axis in (1, 0))
-    return pixels[rows, columns]
+    return _kept(foreign.mean(axis=1) > 0.9), _kept(foreign.mean(axis=0) > 0.9)
 
 
 def _kept(foreign: np.ndarray) -> slice:
@@ -133,12 +156,12 @@ def _kept(foreign: np.ndarray) -> slice:
     )
 
 
-def _contrast(pixels: np.ndarray) -> np.ndarray:
+def ink_contrast(pixels: np.ndarray) -> np.ndarray:
     """How far each pixel is from the paper towards the ink: float32 [height, width], 1 is most."""
     colour = _even_paper(pixels)
     dark = _above_paper(-pixels, None if colour is None else -colour)
     light = _above_paper(pixels, colour)
-    grey = _grey(pixels)
+    grey = grey_of(pixels)
     usual = grey - _wide_median(grey)
     is_dark = _strength(dark, -usual) >= _strength(light, usual)
     ink = dark if is_dark else light
@@ -150,7 +173,7 @@ def _contrast(pixels: np.ndarray) -> np.ndarray:
         return contrast
     if is_dark:
         # dark ink loses contrast in a shadow as the paper does; a fifth is as dark as shadows get
-        paper = _grey(pixels + dark)
+        paper = grey_of(pixels + dark)
         contrast *= paper.max() / np.maximum(paper, paper.max() / 5)
     return contrast - np.median(contrast)
 
@@ -160,12 +183,12 @@ def _strength(ink: np.ndarray, usual: np.ndarray) -> float:
 
     The paper inside a loop stands out from the stroke around it, but not from its wide median.
     """
-    total = ndimage.uniform_filter(np.minimum(_grey(ink), usual), 2)
+    total = ndimage.uniform_filter(np.minimum(grey_of(ink), usual), 2)
     few = min(total.size, max(2, total.size // 10_000))  # fewer than the smallest digit has
     return float(np.partition(total.ravel(), -few)[-few])
 
 
-def _grey(pixels: np.ndarray) -> np.ndarray:
+def grey_of(pixels: np.ndarray) -> np.ndarray:
     return pixels @ np.full(3, 1 / 3, np.float32)  # ten times as fast as mean(axis=2)
 
 
@@ -208,7 +231,7 @@ def _even_paper(pixels: np.ndarray) -> np.ndarray | None:
 
 def _ink_axis(ink: np.ndarray) -> np.ndarray:
     """The weights of the colours, float32 [3], that show the strongest ink best."""
-    size = _grey(ink)
+    size = grey_of(ink)
     axis = np.maximum(ink[size >= size.max() / 2].sum(axis=0), 0)
     return axis / max(axis.sum(), 1e-6)
 
@@ -235,46 +258,59 @@ def _paper(band: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _noise_floor(contrast: np.ndarray) -> float:
+def noise_floor(contrast: np.ndarray) -> float:
     """The contrast that the paper's noise stays below."""
     # away from the ink there is nothing but noise: one deviation is its 16th percentile.
     # 0.03, which is 8 levels, is less than shrinking leaves of a hairline
     return max(0.03, -5 * float(np.quantile(contrast, 0.16)))
 
 
-def _without_ruling(contrast: np.ndarray, floor: float) -> np.ndarray:
+def without_ruling(contrast: np.ndarray, floor: float) -> np.ndarray:
     """The contrast without ruled lines or squares."""
     # in so small a picture a line is no thinner than a stroke
     if min(contrast.shape) < 56:
         return contrast
     ink = contrast > floor
-    free = ink & ~_ruling(ink, contrast)
-    free &= ~_ruling(free.T, contrast.T).T
+    free = ink.copy()
+    for view, values in ((free, contrast), (free.T, contrast.T)):  # lines, then columns
+        # px; short enough for the steps of a line that is a little askew
+        run = max(8, view.shape[1] // 40)
+        view &= ~ruled_lines(view, values, run, 0.05 * len(view))
     # a single stroke from border to border, with nothing else on the page, is a 1
     if free.sum() < 12:
         return contrast
     return np.where(ink & ~free, 0, contrast)
 
 
-def _ruling(ink: np.ndarray, contrast: np.ndarray) -> np.ndarray:
-    """Pixels of thin lines that run from the left border to the right: bool [height, width]."""
-    height, width = ink.shape
-    run = max(8, width // 40)  # px; short enough for the steps of a line that is a little askew
+def ruled_lines(ink: np.ndarray, contrast: np.ndarray, run: int, thickest: float) -> np.ndarray:
+    """Pixels of thin lines that run from the left border to the right.
+
+    Args:
+        ink: which pixels are ink, bool [height, width].
+        contrast: float32 [height, width].
+        run: for so many pixels a line stays within its row and the ones beside it.
+        thickest: a line is no thicker, in pixels.
+
+    Returns:
+        bool [height, width]; the strokes that cross a line are not of it.
+    """
+    width = ink.shape[1]
     thick = ndimage.maximum_filter1d(ink, 3, axis=0)
-    joined = ndimage.minimum_filter1d(ndimage.maximum_filter1d(thick, run, axis=1), run, axis=1)
+    gap = max(8, width // 40)  # px; short, or the strokes of a row would make a line
+    joined = ndimage.minimum_filter1d(ndimage.maximum_filter1d(thick, gap, axis=1), gap, axis=1)
     runs = ndimage.maximum_filter1d(ndimage.minimum_filter1d(joined, run, axis=1), run, axis=1)
     groups, _ = ndimage.label(runs, np.ones((3, 3)))
     ruling = np.zeros_like(ink)
     for number, box in enumerate(ndimage.find_objects(groups), 1):
         if box[1].stop - box[1].start >= 0.97 * width:
-            ruling |= _line(ink, contrast, (groups == number) & ink)
+            ruling |= _line(ink, contrast, (groups == number) & ink, thickest)
     return ruling
 
 
-def _line(ink: np.ndarray, contrast: np.ndarray, line: np.ndarray) -> np.ndarray:
+def _line(ink: np.ndarray, contrast: np.ndarray, line: np.ndarray, thickest: float) -> np.ndarray:
     """The line without the strokes that cross it; nothing if it is as thick as a pen's stroke."""
     thickness = _median_run(line)
-    if thickness > 0.05 * len(ink):
+    if thickness > thickest:
         return np.zeros_like(ink)
     longest = int(2 * thickness) + 2
     crossing = ndimage.maximum_filter1d(
@@ -292,7 +328,7 @@ def _median_run(mask: np.ndarray) -> float:
     return float(np.median(np.flatnonzero(steps == -1) - np.flatnonzero(steps == 1)))
 
 
-def _threshold(contrast: np.ndarray, floor: float) -> float:
+def ink_threshold(contrast: np.ndarray, floor: float) -> float:
     standing_out = contrast[contrast > floor]
     if not standing_out.size:
         raise NoInkError
@@ -338,7 +374,7 @@ def _digit_of(ink: np.ndarray, contrast: np.ndarray) -> np.ndarray:
 
 def _around(ink: np.ndarray, main: np.ndarray, pen: float) -> np.ndarray:
     """The main piece and all that is near enough to be of the same digit."""
-    if _long_side(_box(main)) < max(3, 0.015 * max(ink.shape)):  # nobody could read it
+    if _long_side(box_of(main)) < max(3, 0.015 * max(ink.shape)):  # nobody could read it
         raise NoInkError
     # the gap that a skipping pen leaves is about as long as its stroke is wide
     groups, _ = ndimage.label(ndimage.distance_transform_edt(~ink) <= max(1, 1.5 * pen))
@@ -374,7 +410,7 @@ def _stroke_width(mask: np.ndarray) -> float:
     return 4 * float(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask].mean()) - 1
 
 
-def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
+def box_of(mask: np.ndarray) -> tuple[slice, slice] | None:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
         return None
@@ -384,7 +420,7 @@ def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
 # ---------------------------------------------------------------- drawing it as MNIST's makers did
 
 
-def _render(ink: np.ndarray, mask: np.ndarray, height: int, width: int) -> np.ndarray:
+def render(ink: np.ndarray, mask: np.ndarray, height: int, width: int) -> np.ndarray:
     shape = _enlarged(ink, mask, round(BOX_SHARE * min(height, width) * OVERSAMPLING))
     shape = _usual_stroke(shape, BOX_SHARE * min(height, width) / 20)
     return _centred(shape, height, width)
@@ -393,9 +429,9 @@ def _render(ink: np.ndarray, mask: np.ndarray, height: int, width: int) -> np.nd
 def _enlarged(ink: np.ndarray, mask: np.ndarray, side: int) -> np.ndarray:
     """The digit alone, bool, its longer side `side` pixels."""
     near = ndimage.binary_dilation(mask, np.ones((3, 3)), 2)
-    box = _box(near)
+    box = box_of(near)
     soft = np.where(near, np.clip(ink, 0, 1), 0)[box].astype(np.float32)
-    scale = side / _long_side(_box(mask))
+    scale = side / _long_side(box_of(mask))
     size = [max(1, round(length * scale)) for length in soft.shape[::-1]]
     image = Image.fromarray(soft)
     if scale < 1:
@@ -418,7 +454,7 @@ def _usual_stroke(shape: np.ndarray, unit: float) -> np.ndarray:
 
 def _centred(shape: np.ndarray, height: int, width: int) -> np.ndarray:
     """The digit fitted into MNIST's 20x20 and laid with its centre of mass in the middle."""
-    shape = shape[_box(shape)]
+    shape = shape[box_of(shape)]
     scale = BOX_SHARE * min(height, width) / max(shape.shape)
     size = [max(1, round(length * scale)) for length in shape.shape[::-1]]
     digit = np.asarray(
