@@ -93,3 +93,11 @@ def mnist(mnist_idx, scratch) -> Path:
     """A data_dir with all of MNIST, as mnist_parser writes it."""
     mnist_parser.parse(scratch / "mnist_data", str(mnist_idx))
     return scratch / "mnist_data"
+
+
+@pytest.fixture(scope="session")
+def networks():
+    """The network that reads digits and the judge of what is one, both as they ship."""
+    from tests.networks import shipped_networks  # TensorFlow, which most tests do without
+
+    return shipped_networks()

@@ -1,0 +1,44 @@
+"""The two networks that ship, as functions, for tests and measurements."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import mnist_keras
+from classifier import trained
+from classifier.batches import as_float, as_input
+from digits.judge import load_judge
+from setting import Setting
+
+DATA = Path(__file__).resolve().parents[1] / "mnist_data"
+BATCH = 500
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+def shipped_networks(weights: str | None = None) -> tuple[Network, Network]:
+    """The network that reads, uint8 [n, 28, 28] to float32 [n, 10], and the judge, to [n].
+
+    Args:
+        weights: others for the first of them than those that ship.
+    """
+    setting = Setting(
+        data_dir=str(DATA), checkpoint_path=str(DATA / "shipped"), restore_model=weights
+    )
+    model, _ = mnist_keras.load_network(trained.find(setting), grey=True)
+    judge = load_judge()
+
+    def chances(images: np.ndarray) -> np.ndarray:
+        colours = np.repeat(images[..., None], 3, axis=-1)
+        return model.predict_on_batch(as_input(as_float(colours)))
+
+    return _in_batches(chances), _in_batches(judge)
+
+
+def _in_batches(network: Network) -> Network:
+    def answer(images: np.ndarray) -> np.ndarray:
+        starts = range(0, len(images), BATCH)
+        return np.concatenate([np.asarray(network(images[n : n + BATCH])) for n in starts])
+
+    return answer
