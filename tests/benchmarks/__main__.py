@@ -15,7 +15,7 @@ from pathlib import Path
 
 from classifier.console import ArgumentParser, InputError, one_line_errors
 
-from . import pictures, training
+from . import pages, pictures, training
 from .runs import processor
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
@@ -58,7 +58,21 @@ def command_line() -> ArgumentParser:
         metavar="FOLDER",
         help="pictures whose names begin with their labels",
     )
-    for reading in (predict, wild):
+    several = add("pages", "pictures of several digits, of one and of none")
+    several.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="pictures named by their digits up to the last _",
+    )
+    several.add_argument(
+        "single",
+        type=Path,
+        metavar="SINGLE",
+        help="pictures of one digit, whose names begin with it",
+    )
+    option(several, "--count", 20, "pages, and pictures without a digit, drawn of each kind")
+    for reading in (predict, wild, several):
         reading.add_argument(
             "--weights",
             metavar="FILE",
@@ -93,6 +107,7 @@ def main() -> None:
             "predict": pictures.predict,
             "accuracy": training.accuracy,
             "wild": pictures.wild,
+            "pages": pages.pages,
         }[options.pop("command")]
         sys.stdout.reconfigure(line_buffering=True)  # a log shows how far it is
         print(f"{processor()}; load at the start {os.getloadavg()[0]:.1f}")

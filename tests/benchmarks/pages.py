@@ -1,0 +1,151 @@
+"""How often all digits of a picture are read right, and how often one is read where there is none.
+
+Measured in this process on what digits.page says, which is what predict says.
+"""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from classifier.idx import decode_part
+from classifier.pictures import DECODE_ERRORS, upright
+from classifier.report import UNSURE
+from digits import handwriting, page
+from tests.networks import shipped_networks
+from tests.pages import KINDS, NO_DIGITS, distance, draw_nothing, draw_page
+
+from .runs import idx_folder
+
+NOTHING = page.Page([], "")
+
+
+def pages(work_dir: Path, folder: Path, single: Path, weights: str | None, count: int) -> None:
+    """Print how pictures of several digits, of one, and of none are read.
+
+    Args:
+        work_dir: where drawn pictures are written to be read again.
+        folder: pictures named by the digits on them, rows joined by "-", up to the last "_".
+        single: pictures of one digit whose names begin with it.
+        weights: others than those that ship.
+        count: how many pages, and pictures without a digit, are drawn of each kind.
+    """
+    networks = shipped_networks(weights)
+    of_several(folder, networks)
+    of_one(single, networks)
+    images, labels = (np.asarray(part) for part in decode_part(idx_folder(), "test"))
+    of_mnist(images, labels, networks)
+    of_drawn(images, labels, networks, count)
+    of_none(work_dir, networks, count)
+    speed(work_dir, images, networks)
+
+
+def of_several(folder: Path, networks: Iterable[page.Network]) -> None:
+    right = errors = digits = 0
+    files = sorted(file for file in folder.iterdir() if file.name[0].isdecimal())
+    for file in files:
+        truth = file.name.rsplit("_", 1)[0].replace("-", "")
+        found = read(file, networks)
+        wrong = distance(truth, "".join(str(digit.label) for digit in found.digits))
+        if wrong:
+            print(f"wrong: {file.name}: {found.text}")
+        right, errors, digits = right + (not wrong), errors + wrong, digits + len(truth)
+    print(f"{folder}: {right} of {len(files)} wholly right, digit error rate {errors / digits:.2%}")
+
+
+def of_one(folder: Path, networks: Iterable[page.Network]) -> None:
+    files = sorted(file for file in folder.iterdir() if file.name[0].isdecimal())
+    found = [read(file, networks) for file in files]
+    one = sum(len(each.digits) == 1 for each in found)
+    right = sum(each.text == file.name[0] for each, file in zip(found, files, strict=True))
+    unsure = sum(not is_sure(each) for each in found)
+    chances = networks[0](np.stack([handwriting.to_mnist(file) for file in files]))
+    before = int((chances.max(axis=1) < UNSURE).sum())
+    for each, file in zip(found, files, strict=True):
+        if each.text != file.name[0] or not is_sure(each):
+            print(f"{file.name}: {each.text} ({confidence(each):.0%})")
+    print(
+        f"{folder}: {one} of {len(files)} are exactly one digit, {right} right, {unsure} unsure "
+        f"({before} without the judge)"
+    )
+
+
+def of_mnist(images: np.ndarray, labels: np.ndarray, networks: Iterable[page.Network]) -> None:
+    chances, is_digit = networks[0](images), networks[1](images)
+    before = chances.max(axis=1) < UNSURE
+    unsure = before | (is_digit < page.DOUBTFUL)
+    wrong = chances.argmax(axis=1) != labels
+    print(
+        f"MNIST's test images: {unsure.mean():.2%} unsure ({before.mean():.2%} without the judge), "
+        f"{wrong.sum()} wrong, {(wrong & ~unsure).sum()} of them sure"
+    )
+
+
+def of_drawn(
+    images: np.ndarray, labels: np.ndarray, networks: Iterable[page.Network], count: int
+) -> None:
+    """Pages of MNIST's test digits, which no network has learned from."""
+    totals = np.zeros(3, int)
+    for kind in KINDS:
+        rng = np.random.default_rng(42)
+        sums = np.zeros(3, int)
+        for _ in range(count):
+            image, rows = draw_page(kind, rng, images, labels)
+            found = page.read_page(upright(image, page.WORK_SIDE), *networks)
+            wrong = distance("".join(rows), "".join(str(digit.label) for digit in found.digits))
+            sums += [not wrong, wrong, sum(map(len, rows))]
+        print(f"drawn, {kind}: {sums[0]} of {count} wholly right, {sums[1] / sums[2]:.1%}")
+        totals += sums
+    print(f"drawn pages: {totals[0]} of {count * len(KINDS)}, {totals[1] / totals[2]:.2%}")
+
+
+def of_none(work_dir: Path, networks: Iterable[page.Network], count: int) -> None:
+    total = 0
+    for kind in NO_DIGITS:
+        rng = np.random.default_rng(7)
+        sure = before = 0
+        for _ in range(count):
+            file = work_dir / "none.png"
+            draw_nothing(kind, rng).save(file)
+            found = read(file, networks)
+            sure += is_sure(found)
+            if found is not NOTHING:
+                before += networks[0](handwriting.to_mnist(file)[None]).max() >= UNSURE
+        print(f"no digit, {kind}: {sure} of {count} called one for sure ({before} by one network)")
+        total += sure
+    print(f"no digit: {total / count / len(NO_DIGITS):.1%} called one for sure")
+
+
+def speed(work_dir: Path, images: np.ndarray, networks: Iterable[page.Network]) -> None:
+    """A photo of 12 megapixels with a hundred digits, the best of three times."""
+    sheet = np.full((3000, 4000), 230, np.float32)
+    for n in range(100):
+        digit = Image.fromarray(images[n]).resize((200, 200), Image.Resampling.BICUBIC)
+        top, left = 150 + n // 10 * 280, 300 + n % 10 * 350
+        sheet[top : top + 200, left : left + 200] -= 0.8 * np.asarray(digit, np.float32)
+    sheet += np.random.default_rng(0).normal(0, 4, sheet.shape)
+    file = work_dir / "hundred.jpg"
+    Image.fromarray(np.clip(sheet, 0, 255).astype(np.uint8)).convert("RGB").save(file, quality=90)
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        found = read(file, networks)
+        seconds.append(time.monotonic() - start)
+    print(f"a hundred digits on 12 megapixels: {min(seconds):.2f} s, {len(found.digits)} found")
+
+
+def read(file: Path, networks: Iterable[page.Network]) -> page.Page:
+    try:
+        return page.read_picture(file, *networks)
+    except DECODE_ERRORS:
+        return NOTHING
+
+
+def confidence(found: page.Page) -> float:
+    return min((digit.confidence for digit in found.digits), default=0.0)
+
+
+def is_sure(found: page.Page) -> bool:
+    return confidence(found) >= UNSURE
