@@ -36,13 +36,14 @@ from keras import layers
 from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGenerator
 
 import mnist_parser
-from classifier import batches, description, hardware, pictures, recipe, report, run_folder, trained
+from classifier import batches, description, hardware, pictures, predictions
+from classifier import recipe, report, run_folder, trained
 from classifier.charts import Prediction, drop_pictures
 from classifier.centred import Ground, centred
 from classifier.export import export_network
 from classifier.faster import faster, use_threads
-from classifier.predictions import answers, see
-from digits import handwriting
+from digits import drawn, handwriting, reading
+from digits.judge import load_judge
 from digits.mnist_like import looks_like_mnist, with_drawn_digits
 
 # Three 3×3 convolutions and two poolings leave nothing of a smaller picture.
@@ -285,7 +286,8 @@ def evaluate(setting: Setting) -> tuple[float, float]:
         mnist_parser.ensure(setting.train_dir, setting.data_dir)
     source = mnist_parser.source_of(setting.test_dir, setting.data_dir)
     mnist_parser.remind_of_stand_in("it is measured on", source, setting.data_dir)
-    test = pictures.load(test_generator(known), setting.cache_limit, decoder(setting))
+    decode = pictures.decoder(setting.recipe)
+    test = pictures.load(test_generator(known), setting.cache_limit, decode)
     model, weights = load_network(known, test.grey)
     chances = model.predict(batches.plain_batches(test, len(classes)), verbose=0)
     right = chances[np.arange(len(chances)), test.labels]
@@ -312,11 +314,6 @@ def test_generator(known: trained.Trained) -> DirectoryIterator:
     )
     description.only_held_out(iterator, known.weights[0].parent)
     return iterator
-
-
-def decoder(setting: Setting) -> pictures.Decoder:
-    """How files become pixels: for the article's recipe as its generators load them."""
-    return pictures.decode_as_article if setting.recipe == "article" else pictures.decode
 
 
 def load_network(
@@ -359,11 +356,15 @@ def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction
     model, weights = load_network(known, grey=clean)
     print(f"weights: {printable(str(weights))}")
     size = (setting.img_height, setting.img_width)
-    look = functools.partial(handwriting.look if clean else pictures.look, size=size)
+    if clean and said["classes"] == reading.DIGITS and size == (drawn.SIDE, drawn.SIDE):
+        read = reading.reader(model, load_judge())
+    else:
+        look = functools.partial(handwriting.look if clean else pictures.look, size=size)
+        read = functools.partial(predictions.read, model, said["classes"], look)
     rows = []
     batch = batches.inference_batch(size)
     for start in range(0, len(files), batch):
-        rows += answers(model, see(files[start : start + batch], look), said["classes"])
+        rows += read(files[start : start + batch])
         drop_pictures(rows)
     for row in rows:
         print(f"{printable(row.file)}\n预测结果为：{printable(row.label)}")

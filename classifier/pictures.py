@@ -229,10 +229,10 @@ def on_white(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def small(image: Image.Image) -> np.ndarray:
+def small(image: Image.Image, side: int = THUMBNAIL) -> np.ndarray:
     """What open_picture gives, on white, no larger than a sheet shows it: uint8 [h, w, 3]."""
     image = image.copy()
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.thumbnail((side, side))
     return np.asarray(on_white(image))
 
 
@@ -283,6 +283,11 @@ def decode_as_article(path: str, size: tuple[int, int]) -> np.ndarray:
         raise
     except Exception as error:  # as in open_picture
         raise ValueError(f"cannot be decoded: {error}") from error
+
+
+def decoder(recipe: str) -> Decoder:
+    """How files become pixels for a network of that recipe."""
+    return decode_as_article if recipe == "article" else decode
 
 
 # ---------------------------------------------------------------- kept

@@ -64,3 +64,10 @@ def answers(model: keras.Model, pictures: list[Seen], classes: list[str]) -> lis
             )
         )
     return rows
+
+
+def read(
+    model: keras.Model, classes: list[str], look: Callable, files: list[str]
+) -> list[Prediction]:
+    """A prediction for each picture that can be looked at, as `see`; the others are named."""
+    return answers(model, see(files, look), classes)

@@ -1,0 +1,92 @@
+"""What predict promises of pictures with one digit, and with many."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mnist_keras
+from classifier import trained
+from classifier.report import UNSURE
+from digits.reading import reader
+from mnist_keras import predict
+from setting import Setting
+from tests.networks import DATA
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A folder with a page of two rows and a single digit; and what is on them."""
+    folder = tmp_path_factory.mktemp("pages")
+    digit = {name: np.asarray(Image.open(DATA / "tmp" / f"{name}.png")) for name in "02468"}
+    paper = np.full((260, 420, 3), 245, np.uint8)
+    rows = ("2468", "042")
+    for line, row in enumerate(rows):
+        for column, name in enumerate(row):
+            ink = np.kron(digit[name], np.ones((3, 3), np.uint8))[..., None]
+            top, left = 20 + 120 * line, 10 + 100 * column
+            paper[top : top + 84, left : left + 84] -= (ink * 0.8).astype(np.uint8)
+    Image.fromarray(paper).save(folder / "page.png")
+    Image.fromarray(digit["8"]).save(folder / "single.png")
+    return folder, " ".join(rows), "8"
+
+
+@pytest.fixture(scope="module")
+def answers(page, tmp_path_factory):
+    data_dir = tmp_path_factory.mktemp("data")
+    setting = Setting(
+        data_dir=str(data_dir), checkpoint_path=str(DATA / "shipped"), imp_dir=str(page[0])
+    )
+    return {row.file.rsplit("/", 1)[-1]: row for row in predict(setting)}, data_dir / "report"
+
+
+def test_all_digits_of_a_page_are_read_row_by_row(page, answers):
+    rows, report = answers
+    row = rows["page.png"]
+    assert row.label == page[1]
+    with open(report / "predictions.csv", encoding="utf-8") as file:
+        table = {line["file"].rsplit("/", 1)[-1]: line for line in csv.DictReader(file)}
+    assert table["page.png"]["label"] == page[1]
+    assert float(table["page.png"]["confidence"]) == min(part.confidence for part in row.parts)
+    assert sum(a != b for a, b in zip(row.label, row.second_guess, strict=True)) == 1
+
+
+def test_a_second_table_has_a_line_a_digit_with_its_place(page, answers):
+    _, report = answers
+    with open(report / "digits.csv", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    lines = [line for line in lines if line["file"].endswith("page.png")]
+    assert "".join(line["label"] for line in lines) == page[1].replace(" ", "")
+    places = [(int(line["row"]), int(line["position"])) for line in lines]
+    assert places == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)]
+    for (row, position), line in zip(places, lines, strict=True):
+        assert 10 + 100 * position <= int(line["left"]) < int(line["right"]) <= 94 + 100 * position
+        assert 20 + 120 * row <= int(line["top"]) < int(line["bottom"]) <= 104 + 120 * row
+    with Image.open(report / "pages.png") as sheet:
+        assert sheet.width > 500
+
+
+def test_one_digit_is_one_digit_and_sure(page, answers):
+    row = answers[0]["single.png"]
+    assert row.label == page[2] and not row.parts and row.confidence > UNSURE
+
+
+def test_what_the_judge_takes_for_no_digit_is_not_sure(page):
+    setting = Setting(data_dir=str(DATA), checkpoint_path=str(DATA / "shipped"))
+    model, _ = mnist_keras.load_network(trained.find(setting), grey=True)
+    read = reader(model, lambda images: np.full(len(images), 0.1, np.float32))
+    (row,) = read([str(page[0] / "single.png")])
+    assert row.label == page[2] and row.confidence == pytest.approx(0.1)
+
+
+def test_without_a_page_no_table_of_digits_is_left(page, answers, tmp_path):
+    _, report = answers
+    setting = Setting(
+        data_dir=str(report.parent),
+        checkpoint_path=str(DATA / "shipped"),
+        imp_dir=str(page[0] / "single.png"),
+    )
+    (answer,) = mnist_keras.predict(setting)
+    assert answer.label == page[2]
+    assert not (report / "digits.csv").exists() and not (report / "pages.png").exists()
