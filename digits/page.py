@@ -40,7 +40,7 @@ MOST_BLOCKS = 400  # ways to join the parts of one heap: beyond it is a texture
 MOST_STATES = 20_000  # of a heap that is shared out: a tenth of a second; beyond it is a texture
 BATCH = 64  # networks always see so many at a time, so that they are compiled once
 # What the likeliest reading pays, in natural logarithms of chances. All are round figures, chosen
-# from what they mean and seen to hold on drawn and real pages; none was fitted.
+# from what they mean, and rounded; drawn and real pages were looked at while they were chosen.
 CUT = 1.0  # for each digit that was cut out: one piece in three or four is no single digit
 CUT_STICK = 1.0  # the same for a slim one: a slice of anything is a 1
 MERGE = 0.3  # for each piece joined to another
