@@ -39,8 +39,8 @@ MOST_ATOMS = 5  # parts of one digit: an 8 that is cut twice through each loop
 MOST_BLOCKS = 400  # ways to join the parts of one heap: beyond it is a texture
 MOST_STATES = 20_000  # of a heap that is shared out: a tenth of a second; beyond it is a texture
 BATCH = 64  # networks always see so many at a time, so that they are compiled once
-# What the likeliest reading pays, in natural logarithms of chances. All are round figures, chosen
-# from what they mean, and rounded; drawn and real pages were looked at while they were chosen.
+# What the likeliest reading pays, in natural logarithms of chances. They are round figures, chosen
+# from what they mean while drawn and real pages were looked at.
 CUT = 1.0  # for each digit that was cut out: one piece in three or four is no single digit
 CUT_STICK = 1.0  # the same for a slim one: a slice of anything is a 1
 MERGE = 0.3  # for each piece joined to another
