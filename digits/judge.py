@@ -133,7 +133,7 @@ def train_judge(images: np.ndarray, labels: np.ndarray, seed: int):
         .batch(BATCH, drop_remainder=True)
         .map(lambda x, y: (tf.cast(x[..., None], tf.float32) / 255, y))
     )
-    network.fit(batches, epochs=EPOCHS, verbose=2)
+    network.fit(batches, epochs=EPOCHS, shuffle=False, verbose=2)
     return network
 
 
