@@ -66,7 +66,7 @@ if {{devices}} == 2:
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import mnist_keras
 setting = mnist_keras.Setting(data_dir={{folder!r}}, train_dir={str(digits / "train")!r},
-                              epochs=2, batch_size=32, precision="float32")
+                              epochs=2, batch_size=75, precision="float32")
 print("loss", mnist_keras.train(setting).history["loss"])
 """
     accuracies = []
