@@ -45,6 +45,12 @@ def precision(asked: str, recipe: str) -> str:
     return "mixed_bfloat16" if fast else "float32"
 
 
+def devices() -> list[str]:
+    """The names of the devices that share a batch."""
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in found]
+
+
 def use_devices() -> tf.distribute.Strategy:
     """Say what the network runs on, and have it use all of it."""
     for gpu in gpus():
@@ -57,9 +63,8 @@ def use_devices() -> tf.distribute.Strategy:
         print(f"running on {len(names)} GPU: {', '.join(names)}")
     else:
         print(f"running on the CPU, {cores()} cores")
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    if len(devices) > 1:
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    if len(devices()) > 1:
+        return tf.distribute.MirroredStrategy(devices())
     return tf.distribute.get_strategy()
 
 

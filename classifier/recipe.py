@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.keras.preprocessing.image import DirectoryIterator
 
+from classifier import hardware
 from classifier.batches import plain_batches, training_batches
 from classifier.console import warn
 from classifier.pictures import Pictures, mean_and_spread
@@ -93,6 +94,7 @@ def tuned(
     room = max(1, MOST_PIXELS_A_BATCH // math.prod(pictures.size))
     usual = min(BATCH, room, max(LEAST_BATCH, count // LEAST_STEPS))
     batch = min(batch_size or usual, count)
+    batch -= batch % len(hardware.devices())  # Keras takes no uneven shares
     steps = count // batch  # those left over are others in every epoch
     if steps >= LEAST_STEPS:
         steps -= steps % STEPS_A_CALL
