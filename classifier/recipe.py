@@ -94,7 +94,8 @@ def tuned(
     room = max(1, MOST_PIXELS_A_BATCH // math.prod(pictures.size))
     usual = min(BATCH, room, max(LEAST_BATCH, count // LEAST_STEPS))
     batch = min(batch_size or usual, count)
-    batch -= batch % len(hardware.devices())  # Keras takes no uneven shares
+    devices = len(hardware.devices())
+    batch -= batch % devices  # Keras takes no uneven shares
     steps = count // batch  # those left over are others in every epoch
     if steps >= LEAST_STEPS:
         steps -= steps % STEPS_A_CALL
@@ -110,7 +111,8 @@ def tuned(
         optimizer=lambda: keras.optimizers.AdamW(
             one_cycle(peak, epochs * steps), weight_decay=WEIGHT_DECAY
         ),
-        steps_a_call=1 if steps % STEPS_A_CALL else STEPS_A_CALL,
+        # Several devices fail at more than one (Keras 3.15, TensorFlow 2.21).
+        steps_a_call=1 if steps % STEPS_A_CALL or devices > 1 else STEPS_A_CALL,
         average_power=SHORT_RUN_POWER if short else AVERAGE_POWER,
         grey=pictures.grey and held_out.grey,
         ground=None if strokes else mean_and_spread(pictures),
