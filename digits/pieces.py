@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from digits import handwriting
 
@@ -236,6 +236,8 @@ def seams(mask: np.ndarray, most: int) -> list[np.ndarray]:
 
 def _places(solid: np.ndarray, through: np.ndarray) -> list[tuple[int, int]]:
     """Where seams may pass: (row, column) of the middle row's cheap places and of the valleys."""
+    from scipy import signal  # here, since it takes 0.7 s, and few pictures have to be cut
+
     rows = len(solid)
     places = [(rows // 2, x) for x in signal.find_peaks(-through[rows // 2], prominence=0.5)[0]]
     for upside_down in (False, True):
