@@ -21,6 +21,9 @@ MODES = {
 }
 
 
+SCRIPT = "mnist_keras.py"
+
+
 class InputError(ValueError):
     """Input that can't be used; the message is one line that names it and says what to do."""
 
@@ -32,7 +35,8 @@ def printable(text: str) -> str:
 
 def warn(message: str) -> None:
     """One line on stderr."""
-    print(printable(message), file=sys.stderr, flush=True)
+    # In one piece: threads may warn at once.
+    print(printable(message) + "\n", end="", file=sys.stderr, flush=True)
 
 
 def progress(
@@ -145,7 +149,9 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def next_command(mode: str, setting: Any, *flags: str) -> str:
     """What to type to go on in the same folders, complete and quoted for the system's shell."""
-    words = ["python", "mnist_keras.py", "--mode", mode, *flags]
+    started = Path(sys.argv[0])  # perhaps from another folder, or not as a script at all
+    script = str(started) if started.name == SCRIPT else SCRIPT
+    words = ["python", script, "--mode", mode, *flags]
     for name in ("data_dir", "train_dir", "test_dir", "checkpoint_path"):
         if setting.is_given(name):
             words += [f"--{name}", getattr(setting, name)]

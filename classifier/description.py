@@ -65,8 +65,11 @@ def write(
         "keras": keras.__version__,
         "network": written,
     }
-    split = {"training": file_names(training), "validation": file_names(validation)}
-    for name, content in (("split.json", split), ("model.json", said)):
+    contents = {"model.json": said}
+    if not setting.is_restore or read_split(Path(setting.checkpoint_path)) is None:
+        split = {"training": file_names(training), "validation": file_names(validation)}
+        contents = {"split.json": split} | contents  # a run that goes on keeps its own
+    for name, content in contents.items():
         # A folder's name may be bytes that are no text: they are escaped, which JSON can undo.
         text = json.dumps(content, indent=2, ensure_ascii=False)
         save(Path(setting.checkpoint_path, name), text.encode("utf-8", errors="backslashreplace"))

@@ -108,9 +108,9 @@ README = """\
 {file}: a network that tells {count} classes of pictures apart.
 
 In:   picture, uint8 [n, {height}, {width}, 3]: the rows of pixels from the top, each pixel red,
-      green and blue from 0 to 255 as they are, since scaling is inside; white where a picture is
-      transparent. What makes pictures smaller has to average pixels, as Pillow's BILINEAR does
-      and that of other libraries doesn't.
+      green and blue from 0 to 255 as they are, since scaling is inside (of 16 bits a colour,
+      the upper 8); white where a picture is transparent. What makes pictures smaller has to
+      average pixels, as Pillow's BILINEAR does and that of other libraries doesn't.
 Out:  chances, float32 [n, {count}]: how likely each class is, in the order of the lines of
       classes.txt; together 1.
 {notes}
@@ -120,7 +120,9 @@ In Python (pip install {runtime} pillow), in this folder:
     from PIL import Image, ImageOps
     {module}
 
-    picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGB")
+    picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    picture = Image.alpha_composite(white, picture).convert("RGB")
     pixels = np.array(picture.resize(({width}, {height}), Image.BILINEAR))[None]
     network = {loads}
     chances = {answers}

@@ -42,6 +42,8 @@ PER_PIXEL = (
     *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Rescaling),
     layers.Dropout,
 )
+# What a layer may have of its own for its kernel and its bias.
+OWN = ("initializer", "regularizer", "constraint")
 # Layers of which each output looks at a window of the input.
 WINDOWED = (layers.Conv2D, layers.MaxPooling2D, layers.AveragePooling2D)
 
@@ -58,7 +60,7 @@ def faster(model: keras.Model, grey: bool) -> keras.Model:
     if type(model) is not keras.Sequential or keras.backend.image_data_format() != "channels_last":
         return model
     chain = exchanged(model.layers, grey) if on_processor() else model.layers
-    alone = all(type(layer) in PER_PICTURE for layer in model.layers)
+    alone = all(type(layer) in PER_PICTURE and is_keras_own(layer) for layer in model.layers)
     alone &= not any(layer.activity_regularizer for layer in model.layers)  # a mean over the batch
     return InParts(
         [keras.Input(model.input_shape[1:]), *chain],
@@ -74,7 +76,7 @@ def exchanged(chain: list[layers.Layer], grey: bool) -> list[layers.Layer]:
     relu_is_due = False
     for layer, following in itertools.zip_longest(chain, chain[1:]):
         kind = type(layer)
-        if kind is layers.Conv2D:
+        if kind is layers.Conv2D and is_keras_own(layer):
             relu_is_due = is_relu(layer) and type(following) is layers.MaxPooling2D
             changes = {"activation": "linear"} if relu_is_due else {}
             changes |= {"grey": grey, "plain": is_plain(layer)}
@@ -94,6 +96,13 @@ def like(kind: type[layers.Layer], layer: layers.Layer, **changes: Any) -> layer
     new.build(layer.input.shape)
     new.set_weights(layer.get_weights())
     return new
+
+
+def is_keras_own(layer: layers.Layer) -> bool:
+    """Whether all functions that the layer uses are known, and none is the user's own."""
+    names = ("activation", *(f"{a}_{b}" for a in ("kernel", "bias") for b in OWN))
+    used = (getattr(layer, name, None) for name in names)
+    return all(part is None or part.__module__.startswith("keras.") for part in used)
 
 
 def is_relu(layer: layers.Conv2D) -> bool:

@@ -94,8 +94,10 @@ def fingerprint(pictures: Sequence[str], size: tuple[int, int]) -> str:
     """A hash that changes if one of the files does, or the size that they are decoded to."""
     digest = hashlib.sha256(repr(size).encode())
     for picture in pictures:
-        status = os.stat(picture)
-        digest.update(
-            f"{picture} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "replace")
-        )
+        try:
+            status = os.stat(picture)
+            state = (status.st_size, status.st_mtime_ns)
+        except OSError:  # a link that leads nowhere, which decoding will name
+            state = None
+        digest.update(f"{picture} {state}\n".encode("utf-8", "replace"))
     return digest.hexdigest()

@@ -118,7 +118,7 @@ def name_left_out(folder: str, taken: tuple[str, ...]) -> None:
     if others:
         said = ", ".join(f"{n} {ending or 'without one'}" for ending, n in others.items())
         hint = "; pip install pillow-heif and .heic is read, too" if ".heic" in others else ""
-        warn(f"{folder}: left out, since their endings are no picture's: {said}{hint}")
+        warn(f"{folder}: left out, since files with these endings aren't read: {said}{hint}")
 
 
 def check_classes(folder: str, classes: list[str]) -> None:
@@ -246,7 +246,9 @@ def small(image: Image.Image, side: int = THUMBNAIL) -> np.ndarray:
 
 def reason(error: Exception) -> str:
     """Why a picture can't be read, in the user's words."""
-    return "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no picture"
+    return getattr(error, "strerror", None) or str(error)
 
 
 # ---------------------------------------------------------------- resized

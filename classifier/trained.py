@@ -39,6 +39,8 @@ def find(setting: Any) -> Trained:
     Raises:
         InputError: there is none, or the setting contradicts model.json.
     """
+    if setting.restore_model and not Path(setting.restore_model).is_file():
+        raise InputError(f"--restore_model {setting.restore_model}: no such file")
     folder = folder_of(setting)
     if folder is None:
         raise InputError(f"{setting.checkpoint_path}: no weights here; --mode train makes them")

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from classifier.batches import as_float, as_input
 from classifier.charts import PAGE_WIDTH, Part, Prediction
-from classifier.pictures import open_picture, small
+from classifier.pictures import on_white, open_picture, small
 from classifier.predictions import answers, see
 from digits import handwriting, page
 from digits.page import Digit, Network, Page
@@ -65,15 +65,19 @@ def of_page(file: str, chances: Network, is_digit: Network) -> Prediction | None
     if len(found.digits) < 2:
         return None
     least = min(found.digits, key=lambda digit: digit.confidence)
-    given = small(image, PAGE_WIDTH)
+    framed = on_white(image)
+    pencil = ImageDraw.Draw(framed)
+    for digit in found.digits:
+        box = [side * image.width / size[0] for side in digit.box]
+        pencil.rectangle(box, outline="red", width=max(1, image.width // 100))
     return Prediction(
         file,
         found.text,
         least.confidence,
         with_second_guess(found, least),
         least.second_confidence,
-        given,
-        given,
+        small(image, PAGE_WIDTH),
+        small(framed),
         tuple(part_of(digit) for digit in found.digits),
         size[0],
     )

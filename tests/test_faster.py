@@ -347,3 +347,20 @@ def test_dropout_keeps_the_share_that_was_written(dropout, share):
     assert np.unique(kept).tolist() == pytest.approx([0, 1 / share])
     assert (kept != 0).mean() == pytest.approx(share, abs=0.15 if dropout.noise_shape else 0.01)
     assert (np.ptp(kept, axis=1) == 0).all() == (dropout.noise_shape is not None)
+
+
+def own_activation(values):
+    return keras.ops.relu(values) * 2
+
+
+def test_a_function_of_the_reader_s_own_is_computed_as_written():
+    chain = [
+        layers.Conv2D(4, 3, activation=own_activation),
+        layers.MaxPooling2D(2),
+        layers.Conv2D(4, 3, activation=lambda values: values + 1),
+        *(layers.Flatten(), layers.Dense(3)),
+    ]
+    plain = with_other_weights(sequential((20, 17), *chain))
+    fast = faster(plain, grey=False)
+    assert_computes_the_same(plain, fast, pictures(4, (20, 17), grey=False))
+    assert fast.parts == 1  # it might look at the whole batch

@@ -52,7 +52,7 @@ def test_empty_classes_are_named_and_left_out(tmp_path, capsys):
     name_left_out(str(tmp_path), endings("tuned"))
     empty, others = capsys.readouterr().err.splitlines()
     assert empty.endswith("no pictures in them: empty")
-    assert others.endswith("their endings are no picture's: 1 .mp3, 1 .txt")
+    assert others.endswith("these endings aren't read: 1 .mp3, 1 .txt")
 
 
 def test_the_article_s_recipe_takes_fewer_formats_and_says_so(tmp_path, capsys):
@@ -60,7 +60,7 @@ def test_the_article_s_recipe_takes_fewer_formats_and_says_so(tmp_path, capsys):
     name_left_out(str(tmp_path), endings("tuned"))
     assert capsys.readouterr().err == ""
     name_left_out(str(tmp_path), endings("article"))
-    assert capsys.readouterr().err.endswith("no picture's: 1 .webp\n")
+    assert capsys.readouterr().err.endswith("aren't read: 1 .webp\n")
 
 
 def test_a_single_picture_may_be_named_in_place_of_a_folder(tmp_path):
