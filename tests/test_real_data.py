@@ -105,10 +105,10 @@ def test_mnist_s_test_images_are_read_as_well_through_the_clean_up_as_without(ne
 
 def test_a_photo_of_a_digit_is_read_as_well_as_the_digit_itself(network, mnist_idx):
     images, labels = idx.decode_part(mnist_idx, "test")
-    chosen = np.random.default_rng(7).choice(len(images), 250, replace=False)
+    chosen = np.random.default_rng(7).choice(len(images), 100, replace=False)
     images, labels = images[chosen], labels[chosen]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        cleaned = list(pool.map(through_a_photo, images, range(250), chunksize=25))
+        cleaned = list(pool.map(through_a_photo, images, range(100), chunksize=10))
     assert np.mean(network(cleaned) == labels) >= np.mean(network(images) == labels) - 0.02
 
 
