@@ -111,11 +111,16 @@ def read_picture(path: str | os.PathLike, chances: Network, is_digit: Network) -
     seen, has_more = handwriting.first_look(image)
     size = full_size(path)
     read = Read(seen, chances(seen[None])[0], float(is_digit(seen[None])[0]))
-    if (has_more or read.is_digit < LIKELY) and max(image.size) > handwriting.LEAST_PAGE:
+    if may_be_page(image.size, has_more, read.is_digit):
         page = read_page(open_picture(path, WORK_SIDE), chances, is_digit, size)
         if len(page.digits) > 1:
             return page
     return Page([_digit(read, 0, 0, (0, 0, *size), 1)], str(read.chances.argmax()))
+
+
+def may_be_page(size: tuple[int, int], has_more: bool, is_digit: float) -> bool:
+    """Whether a picture is worth reading as a page, by its first look and what the judge says."""
+    return max(size) > handwriting.LEAST_PAGE and (has_more or is_digit < LIKELY)
 
 
 def full_size(path: str | os.PathLike) -> tuple[int, int]:

@@ -29,13 +29,12 @@ def reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[
 
     def read(files: list[str]) -> list[Prediction]:
         """A prediction for each picture that can be read; the others are named on stderr."""
-        may_be_page = {}
+        first_looks = {}
 
         def look(file: str) -> tuple[Image.Image, np.ndarray]:
             picture = open_picture(file, handwriting.WORK_SIDE)
             digit, has_more = handwriting.first_look(picture)
-            large = max(picture.size) > handwriting.LEAST_PAGE
-            may_be_page[file] = (large and has_more, large)
+            first_looks[file] = (picture.size, has_more)
             return picture, np.repeat(digit[..., None], 3, axis=-1)
 
         seen = see(files, look)
@@ -44,9 +43,8 @@ def reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[
         rows = answers(model, seen, DIGITS)
         judged = is_digit(np.stack([picture.pixels[..., 0] for picture in seen]))
         for place, (row, sure) in enumerate(zip(rows, judged, strict=True)):
-            has_more, large = may_be_page[row.file]
             several = None
-            if has_more or (large and sure < page.LIKELY):
+            if page.may_be_page(*first_looks[row.file], sure):
                 several = of_page(row.file, chances, is_digit)
             if several:
                 rows[place] = several
