@@ -38,6 +38,7 @@ from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGen
 import mnist_parser
 from classifier import batches, description, hardware, pictures, predictions
 from classifier import recipe, report, run_folder, trained
+from classifier.built import built
 from classifier.charts import Prediction, drop_pictures
 from classifier.centred import Ground, centred
 from classifier.export import export_network
@@ -201,7 +202,7 @@ def fit(setting: Setting, source: str) -> keras.callbacks.History:
         source: what the pictures are.
     """
     folder = Path(setting.checkpoint_path)
-    written = description.of_network(build_model(setting))
+    written = description.of_network(built(build_model, setting))
     keras.utils.set_random_seed(setting.seed)
     training, validation = data_generator(setting)
     if setting.is_restore:
@@ -332,7 +333,7 @@ def load_network(
     )
     precision = "float32" if for_export else hardware.precision(setting.precision, setting.recipe)
     keras.mixed_precision.set_global_policy(precision)
-    written = description.of_network(build_model(setting))
+    written = description.of_network(built(build_model, setting))
     model = network(setting, grey, known.ground, plain=for_export)
     return model, trained.load(model, written, known)
 
