@@ -77,7 +77,8 @@ def class_folders(folder: str) -> list[str]:
     names = sorted(name for name in names if not name.startswith("."))
     classes = [name for name in names if any(map(is_picture, files_below(Path(folder, name))))]
     if len(classes) < 2:
-        raise InputError(f"{folder}: pictures of {len(classes)} classes; two are needed, {layout}")
+        found = f"pictures of {classes[0]} only" if classes else "no pictures"
+        raise InputError(f"{folder}: {found}; two classes are needed, {layout}")
     return classes
 
 
@@ -141,7 +142,10 @@ def list_pictures(folder: str) -> list[str]:
     if Path(folder).is_file():
         return [folder]
     if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such file or folder; put the pictures to predict there")
+        raise InputError(
+            f"{Path(folder).absolute()}: no such file or folder; put the pictures to predict "
+            "there, or name others with --imp_dir"
+        )
     names = [path.name for path in Path(folder).iterdir() if not path.is_dir()]
     names = [name for name in names if not name.startswith(".")]
     others = Counter(Path(name).suffix.lower() for name in names if not is_picture(name))
@@ -459,7 +463,7 @@ def check_balance(training: "DirectoryIterator", validation: "DirectoryIterator"
     few, many = counts.argmin(), counts.argmax()
     if counts[many] >= UNEVEN * counts[few]:
         warn(
-            f"{folder}: very uneven, {counts[few]} pictures of {names[few]}, {counts[many]} of "
+            f"{folder}: very uneven, pictures: {counts[few]} of {names[few]}, {counts[many]} of "
             f"{names[many]}; expect the small classes to be read badly"
         )
 

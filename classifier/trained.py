@@ -9,6 +9,8 @@ from classifier import description
 from classifier.console import InputError
 from classifier.run_folder import checkpoints, load_first
 
+PROGRAM = Path(__file__).resolve().parents[1]
+
 
 class Trained(NamedTuple):
     """A network that was trained, not loaded yet."""
@@ -24,10 +26,14 @@ class Trained(NamedTuple):
 
 
 def folder_of(setting: Any) -> Path | None:
-    """Where the weights are: restore_model's folder, the run's own, else the one that ships."""
+    """Where the weights are: restore_model's folder, the run's own, else the one that ships.
+
+    The last is looked for beside the program, too: its user may be in another folder.
+    """
     if setting.restore_model:
         return Path(setting.restore_model).parent
-    for folder in (Path(setting.checkpoint_path), Path(setting.data_dir, "shipped")):
+    shipped = Path(setting.data_dir, "shipped")
+    for folder in (Path(setting.checkpoint_path), shipped, PROGRAM / shipped):
         if checkpoints(folder):
             return folder
     return None

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import keras
 import pytest
@@ -35,6 +36,13 @@ def test_a_run_s_own_weights_come_before_those_that_ship_and_restore_model_befor
     assert folder_of(setting) == copy / "model_weight"
     best = run_folder.checkpoints(copy / "other")[0]
     assert load(setting.replace(restore_model=str(best)))[1] == best
+
+
+def test_the_weights_that_ship_are_found_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = Path(mnist_keras.__file__).parent / "mnist_data" / "shipped"
+    assert folder_of(Setting()) == shipped
+    assert folder_of(Setting(data_dir="flowers")) is None
 
 
 def test_size_classes_and_recipe_follow_the_run_and_so_does_float32(trained):
@@ -108,7 +116,7 @@ def test_of_a_run_that_did_not_say_its_network_weights_that_do_not_fit_are_named
     assert load(Setting(data_dir=str(copy)))[1] == run_folder.checkpoints(copy / "model_weight")[0]
 
     def smaller(setting):
-        chain = [layers.Flatten(), layers.Dense(setting.label_nums)]
+        chain = [layers.Flatten(), layers.Dense(setting.label_nums, activation="softmax")]
         return keras.Sequential([keras.Input(setting.input_shape), *chain])
 
     monkeypatch.setattr(mnist_keras, "build_model", smaller)
