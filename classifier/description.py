@@ -241,11 +241,11 @@ def same_run(
     there = {*file_names(training), *file_names(validation)}
     known = {*split["training"], *split["validation"]}
     if there - known:
-        warn(f"{training.directory}: {len(there - known)} pictures came since and are left out")
+        warn(f"{training.directory}: pictures that came since, left out: {len(there - known)}")
     if known - there:
         some = ", ".join(sorted(known - there)[:MOST_NAMED])
         more = ", …" if len(known - there) > MOST_NAMED else ""
-        warn(f"{training.directory}: {len(known - there)} pictures are gone: {some}{more}")
+        warn(f"{training.directory}: pictures that are gone: {len(known - there)} ({some}{more})")
     for iterator, part in ((training, "training"), (validation, "validation")):
         load_only(iterator, [name for name in split[part] if name in there])
 
@@ -267,7 +267,7 @@ def only_held_out(iterator: DirectoryIterator, folder: Path) -> None:
         raise InputError(f"{iterator.directory}: none of the pictures held out in training is here")
     if len(held_out) < len(split["validation"]):
         gone = len(split["validation"]) - len(held_out)
-        warn(f"{iterator.directory}: {gone} of the pictures held out in training are gone")
+        warn(f"{iterator.directory}: pictures held out in training that are gone: {gone}")
     load_only(iterator, held_out)
 
 

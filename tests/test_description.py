@@ -185,8 +185,8 @@ def test_a_run_that_goes_on_holds_out_the_pictures_that_it_had(data, capsys):
     description.same_run(data, NO_NETWORK, *iterators)
     assert [file_names(iterator) for iterator in iterators] == before
     errors = capsys.readouterr().err
-    assert "2 pictures came since and are left out" in errors
-    assert f"2 pictures are gone: {', '.join(sorted(gone))}\n" in errors
+    assert "pictures that came since, left out: 2\n" in errors
+    assert f"pictures that are gone: 2 ({', '.join(sorted(gone))})\n" in errors
 
 
 def test_of_many_pictures_that_are_gone_some_are_named(data, capsys):
@@ -195,7 +195,7 @@ def test_of_many_pictures_that_are_gone_some_are_named(data, capsys):
         path.unlink()
     description.same_run(data, NO_NETWORK, *mnist_keras.data_generator(setting))
     error = capsys.readouterr().err
-    assert "25 pictures are gone" in error and error.count(".png") == 20 and error.endswith(", …\n")
+    assert "that are gone: 25 (" in error and error.count(".png") == 20 and error.endswith(", …)\n")
 
 
 def test_only_the_pictures_held_out_are_measured_on(data, capsys):
@@ -208,7 +208,7 @@ def test_only_the_pictures_held_out_are_measured_on(data, capsys):
     iterator = ImageDataGenerator().flow_from_directory(setting.train_dir, shuffle=False)
     description.only_held_out(iterator, data)
     assert file_names(iterator) == held_out[1:]
-    assert "1 of the pictures held out in training are gone" in capsys.readouterr().err
+    assert "pictures held out in training that are gone: 1\n" in capsys.readouterr().err
 
 
 def test_what_was_held_out_must_be_known_and_there(data):

@@ -125,3 +125,24 @@ def test_later_weights_count_more_in_the_average_which_takes_their_place_in_vali
     assert 79 < model.get_weights()[0] < 81  # 4 / 5 of the way, if steps count as their cube
     average.on_epoch_end(0)
     assert model.get_weights()[0] == 100
+
+
+# What is said if nothing is learned
+
+
+@pytest.mark.parametrize(
+    ("chance", "best", "said"),
+    [
+        (0.1, 0.105, True),
+        (0.1, 0.12, False),
+        (0.95, 0.95, True),
+        (0.95, 0.99, False),  # of twenty mistakes sixteen are gone
+        (1.0, 1.0, False),  # all that is held out is of one class
+    ],
+)
+def test_a_network_no_better_than_chance_is_named_once(chance, best, said, capsys):
+    callback = recipe.AtChance(chance)
+    callback.set_params({"epochs": 20})
+    for epoch in range(20):
+        callback.on_epoch_end(epoch, {"val_acc": best})
+    assert capsys.readouterr().err.count("nothing is learned yet") == said
