@@ -95,7 +95,8 @@ def one_line_errors() -> Iterator[None]:
     """For the body of a command: a mistake ends it with one line on stderr and status 1."""
     act_as_command()
     try:
-        yield
+        with end_when_unread():
+            yield
         return
     except InputError as error:
         message = str(error)
@@ -106,6 +107,24 @@ def one_line_errors() -> Iterator[None]:
         message = f"{name}{error.strerror or error}"
     warn(f"{Path(sys.argv[0]).name}: {message}")
     sys.exit(1)
+
+
+@contextlib.contextmanager
+def end_when_unread() -> Iterator[None]:
+    """End the process as SIGPIPE would when what reads its output, as `head` does, has closed it.
+
+    The signal itself would also come when a server hangs up.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # else Python complains when it flushes at the end
+        os.close(nowhere)
+        sys.exit(128 + 13)  # SIGPIPE's number, which Windows lacks
 
 
 @contextlib.contextmanager
@@ -155,8 +174,18 @@ def next_command(mode: str, setting: Any, *flags: str) -> str:
     for name in ("data_dir", "train_dir", "test_dir", "checkpoint_path"):
         if setting.is_given(name):
             words += [f"--{name}", getattr(setting, name)]
-    quoted = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
-    return printable(quoted)
+    if os.name == "nt":
+        return printable(subprocess.list2cmdline(words))
+    return " ".join(map(quoted, words))
+
+
+def quoted(word: str) -> str:
+    """The word for a Unix shell, in printable characters alone."""
+    if word == printable(word):
+        return shlex.quote(word)
+    plain = set(range(0x20, 0x7F)) - set(b"'\\")
+    escaped = (chr(b) if b in plain else f"\\{b:03o}" for b in os.fsencode(word))
+    return f"$'{''.join(escaped)}'"
 
 
 def true_or_false(text: str) -> bool:

@@ -5,15 +5,35 @@ import csv
 import datetime
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from classifier.console import printable, warn
+import filelock
+
+from classifier.console import InputError, printable, warn
 
 # What is wrong with the disk is wrong for weights and every other file, too.
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# Held in a half-written folder by the program that writes it; a killed one holds it no more.
+IN_USE = ".in-use"
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder and those above it, as far as they are missing.
+
+    Raises:
+        InputError: a file stands in its place.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        for place in (path, *path.parents):
+            if place.is_file():
+                raise InputError(f"{place}: a file; a folder is wanted here") from None
+        raise
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -58,9 +78,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Yields:
         An empty folder, which is renamed to path in the end. What stands there is moved to
         previous/<date-time>/ beside it: nothing is lost.
+
+    Raises:
+        InputError: a file stands where it is to lie.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as beside:
+    make_folder(path.parent)
+    clear_killed(path.parent)
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as beside,
+        filelock.FileLock(Path(beside, IN_USE)),
+    ):
         partial = Path(beside, path.name)  # the folder around it is closed to other users
         partial.mkdir()
         yield partial
@@ -71,6 +98,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
             path.rename(previous / path.name)
             print(f"what was in {printable(str(path))} is now in {printable(str(previous))}")
         partial.rename(path)
+
+
+def clear_killed(folder: Path) -> None:
+    """Remove what programs that were killed had half written there with whole_folder."""
+    for lock in folder.glob(f".partial-*/{IN_USE}"):
+        with contextlib.suppress(filelock.Timeout):  # that program is at work
+            with filelock.FileLock(lock, timeout=0):
+                pass
+            shutil.rmtree(lock.parent, ignore_errors=True)  # it may just be removed by its owner
 
 
 def save(path: Path, content: bytes) -> None:
@@ -88,8 +124,11 @@ def written(path: Path, write: Callable[[Path], None]) -> bool:
         OSError: the disk is full or fails.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write(path)
+    except InputError as error:
+        warn(f"{path}: not updated, {error}")
+        return False
     except OSError as error:
         if error.errno in DISK_FAULTS:
             raise

@@ -22,7 +22,7 @@ import filelock
 import keras
 
 from classifier.console import InputError, printable, warn
-from classifier.files import write_csv, written
+from classifier.files import make_folder, write_csv, written
 from classifier.weights import load_weights, save_weights, without_optimizer
 
 CHECKPOINT = "weights-improvement-{epoch:02d}-{val_acc:.5f}.weights.h5"
@@ -110,10 +110,11 @@ def at_work(folder: Path, reports: Path, restoring: bool, again: str) -> Iterato
         again: what to type to go on.
 
     Raises:
-        InputError: another training is at work here; or the body met an error of the disk.
+        InputError: another training is at work here; a file stands where a folder is wanted; or
+            the body met an error of the disk.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    reports.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    make_folder(reports)
     before = finished(folder)
 
     def saved() -> str:
@@ -132,13 +133,13 @@ def at_work(folder: Path, reports: Path, restoring: bool, again: str) -> Iterato
     except filelock.Timeout as error:
         place = Path(error.lock_file).parent
         raise InputError(f"{place}: another training is at work here") from None
+    except (KeyboardInterrupt, SystemExit, BrokenPipeError):  # the last is `| head`'s end
+        warn(f"interrupted; {saved()}")
+        raise
     except OSError as error:
         raise InputError(
             f"{error.filename or folder}: {error.strerror or error}; {saved()}"
         ) from None
-    except (KeyboardInterrupt, SystemExit):
-        warn(f"interrupted; {saved()}")
-        raise
 
 
 def finished(folder: Path) -> set[tuple[str, int]]:

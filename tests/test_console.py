@@ -15,6 +15,7 @@ from classifier.console import (
     InputError,
     act_as_command,
     command_line,
+    next_command,
     printable,
     progress,
     quiet_stderr,
@@ -233,6 +234,30 @@ def test_a_command_runs_where_the_output_is_a_notebooks(monkeypatch):
     act_as_command()
     print("预测")
     assert notebook.getvalue() == "预测\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
+@pytest.mark.parametrize("body", ["print('lost')", "print('lost', flush=True)"])
+def test_a_command_whose_output_nobody_reads_ends_quietly(body):
+    code = f"from classifier.console import *\nwith one_line_errors(): {body}"
+    reading, writing = os.pipe()
+    os.close(reading)  # as `head` does when it has read enough
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of folders on Windows have no such characters")
+@pytest.mark.parametrize("name", ["flowers", "my 'own'", "a\nb", "it's\t\\é\n1", "\udce91\n"])
+def test_a_printed_command_names_the_folder_that_was_given(name):
+    typed = next_command("evaluate", Setting(data_dir=name))
+    assert typed == printable(typed)
+    words = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {typed}"], capture_output=True, check=True
+    ).stdout.split(b"\0")[:-1]
+    assert [os.fsdecode(word) for word in words[2:]] == ["--mode", "evaluate", "--data_dir", name]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell on Windows can't close a program's output")

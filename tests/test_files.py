@@ -2,10 +2,14 @@
 
 import csv
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from classifier.files import save, whole_file, whole_folder, write_csv
+from classifier.console import InputError
+from classifier.files import make_folder, save, whole_file, whole_folder, write_csv, written
 
 
 def test_a_whole_file_stands_there_whole_or_not_at_all(tmp_path):
@@ -79,3 +83,30 @@ def test_a_folder_that_stood_there_is_kept(tmp_path, capsys):
     assert (kept / "onnx" / "old").exists() and (path / "new").exists()
     assert not (path / "old").exists()
     assert f"is now in {kept}" in capsys.readouterr().out
+
+
+def test_what_a_killed_program_had_half_written_of_a_folder_is_cleared_away(tmp_path):
+    program = (
+        "import os, pathlib, sys; from classifier.files import whole_folder\n"
+        "with whole_folder(pathlib.Path(sys.argv[1], 'onnx')) as partial:\n"
+        " (partial / 'half').touch(); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path], cwd=Path(__file__).parents[1])
+    assert list(tmp_path.glob(".partial-*/onnx/half"))
+    with whole_folder(tmp_path / "litert") as other:
+        assert list(tmp_path.glob(".partial-*/*/")) == [other]
+        with whole_folder(tmp_path / "keras"):
+            pass  # another program does not clear away what this one is at
+        assert other.is_dir()
+    assert {path.name for path in tmp_path.iterdir()} == {"litert", "keras"}
+
+
+@pytest.mark.parametrize("place", ["taken", "taken/model_weight"])
+def test_a_file_where_a_folder_is_wanted_is_named(tmp_path, place, capsys):
+    (tmp_path / "taken").write_text("the user's own")
+    said = "taken: a file; a folder is wanted here"
+    with pytest.raises(InputError, match=said):
+        make_folder(tmp_path / place)
+    assert not written(tmp_path / place / "report.csv", Path.touch)
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "taken").read_text() == "the user's own"

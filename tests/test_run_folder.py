@@ -203,7 +203,7 @@ GO_ON = "finished epochs are saved in {folder}; to go on: python x.py --is_resto
         (False, True, False, NO_EPOCH),
     ],
 )
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, OSError])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, BrokenPipeError, OSError])
 def test_a_training_that_is_stopped_says_truly_what_is_saved(
     folder, reports, before, restoring, during, said, stop, capsys
 ):
