@@ -1,9 +1,11 @@
-"""The two networks that ship, as functions, for tests and measurements."""
+"""Networks for tests and measurements: the two that ship, as functions; one that is narrow."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
+from keras import layers
 
 import mnist_keras
 from classifier import trained
@@ -34,6 +36,20 @@ def shipped_networks(weights: str | None = None) -> tuple[Network, Network]:
         return model.predict_on_batch(as_input(as_float(colours)))
 
     return _in_batches(chances), _in_batches(judge)
+
+
+def narrow(setting: Setting) -> keras.Model:
+    """A build_model with few channels, for what a training does besides learning well."""
+    return keras.Sequential(
+        [
+            keras.Input(setting.input_shape),
+            layers.Conv2D(12, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dropout(0.5, seed=setting.seed),
+            layers.Dense(setting.label_nums, activation="softmax", dtype="float32"),
+        ]
+    )
 
 
 def _in_batches(network: Network) -> Network:
