@@ -10,6 +10,9 @@ from helpers import write_digits
 
 import mnist_parser
 
+# Tests run side by side, and some start a program: each shall take of a GPU's memory what it needs.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
 BESIDE_THE_REPOSITORY = Path(__file__).parents[2] / "shared" / "mnist"
 
 
