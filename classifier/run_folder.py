@@ -56,7 +56,9 @@ def load_first(model: keras.Model, paths: list[Path]) -> tuple[Path, int] | None
 
 
 def check_start(setting: Any) -> None:
-    """Raise InputError if there is nothing to start from, or nothing to do."""
+    """Raise InputError if there is nothing to start from, nothing to do, or no place to do it."""
+    if Path(setting.data_dir).is_file():
+        raise InputError(f"--data_dir {setting.data_dir}: a file; a folder is wanted here")
     if setting.restore_model and not Path(setting.restore_model).is_file():
         raise InputError(f"--restore_model {setting.restore_model}: no such file")
     if setting.initial_epoch >= setting.epochs:

@@ -16,6 +16,7 @@ from classifier.run_folder import (
     LAST_EPOCH,
     Checkpoint,
     at_work,
+    check_start,
     checkpoints,
     go_on,
     load_first,
@@ -23,6 +24,7 @@ from classifier.run_folder import (
     read_history,
 )
 from classifier.weights import load_weights, save_weights, without_optimizer
+from setting import Setting
 
 EPOCH = {"loss": 0.5, "acc": 0.8, "val_loss": 0.4}
 
@@ -167,6 +169,19 @@ def checkpoint(epoch, val_acc):
 
 
 # A training at work
+
+
+@pytest.mark.parametrize("taken", ["data", "data/model_weight", "data/report"])
+def test_a_file_where_the_run_s_folders_are_wanted_is_named_and_kept(tmp_path, taken):
+    file = tmp_path / taken
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("the user's own")
+    setting = Setting(data_dir=str(tmp_path / "data"))
+    with pytest.raises(InputError, match=f"{taken}: a file; a folder is wanted here"):
+        check_start(setting)
+        with at_work(Path(setting.checkpoint_path), Path(setting.report_dir), False, "again"):
+            raise AssertionError("it began")
+    assert file.read_text() == "the user's own"
 
 
 @pytest.mark.parametrize("shared", ["model_weight", "report"])
