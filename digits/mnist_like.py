@@ -8,9 +8,9 @@ from PIL import Image
 from classifier.pictures import DECODE_ERRORS, Pictures, decode
 from digits import drawn, handwriting
 
-# Drawn digits among MNIST's, one to 32: they have what MNIST's writers hardly ever wrote but
+# Drawn digits among MNIST's, one to 12: they have what MNIST's writers hardly ever wrote but
 # others do, flagged and footed 1s, crossed 7s, angular 6s and 9s.
-DRAWN_SHARE = 1 / 32
+DRAWN_SHARE = 1 / 12
 
 
 def looks_like_mnist(paths: Sequence[str], size: tuple[int, int]) -> bool:

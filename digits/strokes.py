@@ -51,6 +51,16 @@ STYLES = {
         (1, ["22,7 31,0! 30,100"]),
         # pen taken off with a twist
         (0.6, ["30,0 29,98! 37,95"]),
+        # a steep flag as long as half the stem, upright
+        (1, ["4,44 34,0! 32,100"]),
+        # the same, leaning
+        (1, ["0,36 40,0! 36,100"]),
+        # the flag steeper and longer yet
+        (1, ["2,52 36,0! 34,100"]),
+        # steep flag, the stem leaning much
+        (1, ["10,40 44,0! 30,100"]),
+        # flag of a third, the stem leaning back
+        (1, ["6,30 38,0! 40,100"]),
     ],
     2: [
         # no loop, flat foot
@@ -235,6 +245,10 @@ STYLES = {
         (0.5, ["6,18 12,4 30,8 58,2! 44,30 26,100", "20,42 60,36"]),
         # short serif, the leg ending in a twist
         (0.6, ["6,14 10,4! 60,4! 40,46 28,96! 36,100"]),
+        # level bar, straight steep leg
+        (1, ["0,4 56,4! 40,100"]),
+        # the same with a short serif
+        (1, ["2,16 4,2! 58,2! 38,100"]),
     ],
     8: [
         # one stroke from the top right
