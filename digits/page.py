@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-from classifier.pictures import open_picture
 from digits import handwriting
 from digits.pieces import (
     Box,
@@ -63,7 +62,6 @@ class Digit(NamedTuple):
     confidence: float  # 0 to 1
     second: int
     second_confidence: float
-    seen: np.ndarray  # what the network saw, uint8 [28, 28]
 
 
 class Page(NamedTuple):
@@ -76,7 +74,6 @@ class Page(NamedTuple):
 class Read(NamedTuple):
     """What the networks say of a block."""
 
-    seen: np.ndarray  # uint8 [28, 28]
     chances: np.ndarray  # float32 [10]
     is_digit: float
 
@@ -87,35 +84,6 @@ class Usual(NamedTuple):
     tall: float  # px
     level: float  # contrast
     pen: float  # px
-
-
-def read_picture(path: str | os.PathLike, chances: Network, is_digit: Network) -> Page:
-    """Read the digits on a picture; one digit is read as handwriting.to_mnist sees it.
-
-    A small look is enough for most pictures of one digit; only where it finds more ink than the
-    digit's, or no digit, the page is read, and that only counts where it has two or more.
-
-    Args:
-        path: a file Pillow can read.
-        chances: the network that reads, as for read_page.
-        is_digit: the judge, as for read_page.
-
-    Returns:
-        The digits. One alone has the whole picture for its box.
-
-    Raises:
-        NoInkError: the picture is blank.
-        OSError, ValueError: it cannot be read, or has too many pixels.
-    """
-    image = open_picture(path, handwriting.WORK_SIDE)
-    seen, has_more = handwriting.first_look(image)
-    size = full_size(path)
-    read = Read(seen, chances(seen[None])[0], float(is_digit(seen[None])[0]))
-    if may_be_page(image.size, has_more, read.is_digit):
-        page = read_page(open_picture(path, WORK_SIDE), chances, is_digit, size)
-        if len(page.digits) > 1:
-            return page
-    return Page([_digit(read, 0, 0, (0, 0, *size), 1)], str(read.chances.argmax()))
 
 
 def may_be_page(size: tuple[int, int], has_more: bool, is_digit: float) -> bool:
@@ -184,7 +152,6 @@ def _digit(read: Read, row: int, position: int, sides: tuple[int, ...], scale: f
         first_chance,
         int(second),
         min(float(read.chances[second]), first_chance),
-        read.seen,
     )
 
 
@@ -208,9 +175,9 @@ class Reader:
             seen = np.zeros((BATCH, 28, 28), np.uint8)
             for index, block in enumerate(part):
                 seen[index] = self.pieces.seen(block)
-            answers = zip(part, seen, self._chances(seen), self._is_digit(seen), strict=False)
-            for block, image, chances, is_digit in answers:
-                self.known[block] = Read(image, chances, float(is_digit))
+            answers = zip(part, self._chances(seen), self._is_digit(seen), strict=False)
+            for block, chances, is_digit in answers:
+                self.known[block] = Read(chances, float(is_digit))
 
     def is_digit(self, number: int) -> float:
         """How likely a piece that was read alone is a digit; one that was not is none."""

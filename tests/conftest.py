@@ -99,8 +99,26 @@ def mnist(mnist_idx, scratch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def networks():
+def shipped():
     """The network that reads digits and the judge of what is one, both as they ship."""
-    from tests.networks import shipped_networks  # TensorFlow, which most tests do without
+    from digits.judge import load_judge  # TensorFlow, which most tests do without
+    from tests.networks import shipped_model
 
-    return shipped_networks()
+    return shipped_model(), load_judge()
+
+
+@pytest.fixture(scope="session")
+def networks(shipped):
+    """The same two as functions: uint8 [n, 28, 28] to float32 [n, 10], and to float32 [n]."""
+    from tests.networks import as_functions
+
+    return as_functions(*shipped)
+
+
+@pytest.fixture(scope="session")
+def read_file(shipped):
+    """What predict says of a picture file: a function to a Prediction, None if it has no ink."""
+    from digits.reading import reader
+
+    read = reader(*shipped)
+    return lambda file: next(iter(read([str(file)])), None)

@@ -10,7 +10,6 @@ from keras import layers
 import mnist_keras
 from classifier import trained
 from classifier.batches import as_float, as_input
-from digits.judge import load_judge
 from setting import Setting
 
 DATA = Path(__file__).resolve().parents[1] / "mnist_data"
@@ -19,17 +18,20 @@ BATCH = 500
 Network = Callable[[np.ndarray], np.ndarray]
 
 
-def shipped_networks(weights: str | None = None) -> tuple[Network, Network]:
-    """The network that reads, uint8 [n, 28, 28] to float32 [n, 10], and the judge, to [n].
+def shipped_model(weights: str | None = None) -> keras.Model:
+    """The network that reads, as predict loads it.
 
     Args:
-        weights: others for the first of them than those that ship.
+        weights: others than those that ship.
     """
     setting = Setting(
         data_dir=str(DATA), checkpoint_path=str(DATA / "shipped"), restore_model=weights
     )
-    model, _ = mnist_keras.load_network(trained.find(setting), grey=True)
-    judge = load_judge()
+    return mnist_keras.load_network(trained.find(setting), grey=True)[0]
+
+
+def as_functions(model: keras.Model, judge: Network) -> tuple[Network, Network]:
+    """The network that reads, uint8 [n, 28, 28] to float32 [n, 10], and the judge, to [n]."""
 
     def chances(images: np.ndarray) -> np.ndarray:
         colours = np.repeat(images[..., None], 3, axis=-1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from classifier import idx
+from classifier.report import UNSURE
 from digits import judge, not_digits, page
 from digits.drawn import draw
 from tests.pages import NO_DIGITS, draw_nothing
@@ -21,7 +22,7 @@ def test_digits_are_digits(written, networks):
 def test_mnists_digits_stay_sure(mnist_idx, networks):
     images = np.asarray(idx.decode_part(mnist_idx, "test")[0])
     chances, is_digit = networks
-    unsure = (chances(images).max(axis=1) < 0.6) | (is_digit(images) < page.DOUBTFUL)
+    unsure = (chances(images).max(axis=1) < UNSURE) | (is_digit(images) < page.DOUBTFUL)
     assert unsure.mean() <= 0.015
 
 
@@ -34,17 +35,14 @@ def test_what_is_none_is_told(make, written, networks):
 
 
 @pytest.mark.parametrize("kind", NO_DIGITS)
-def test_pictures_without_a_digit_are_not_answered_for_sure(kind, networks, tmp_path):
+def test_pictures_without_a_digit_are_not_answered_for_sure(kind, read_file, tmp_path):
     rng = np.random.default_rng(9)
     sure = 0
     for _ in range(8):
         file = tmp_path / "picture.png"
         draw_nothing(kind, rng).save(file)
-        try:
-            digits = page.read_picture(file, *networks).digits
-        except ValueError:  # no ink
-            continue
-        sure += bool(digits) and min(digit.confidence for digit in digits) >= 0.6
+        answer = read_file(file)
+        sure += answer is not None and answer.confidence >= UNSURE
     assert sure <= 2
 
 

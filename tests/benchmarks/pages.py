@@ -1,25 +1,28 @@
 """How often all digits of a picture are read right, and how often one is read where there is none.
 
-Measured in this process on what digits.page says, which is what predict says.
+Measured in this process, with the functions that predict reads with.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from classifier.charts import Prediction
 from classifier.idx import decode_part
-from classifier.pictures import DECODE_ERRORS, upright
+from classifier.pictures import upright
 from classifier.report import UNSURE
 from digits import handwriting, page
-from tests.networks import shipped_networks
+from digits.judge import load_judge
+from digits.reading import reader
+from tests.networks import Network, as_functions, shipped_model
 from tests.pages import KINDS, NO_DIGITS, distance, draw_nothing, draw_page
 
 from .runs import idx_folder
 
-NOTHING = page.Page([], "")
+Read = Callable[[list[str]], list[Prediction]]
 
 
 def pages(work_dir: Path, folder: Path, single: Path, weights: str | None, count: int) -> None:
@@ -32,47 +35,47 @@ def pages(work_dir: Path, folder: Path, single: Path, weights: str | None, count
         weights: others than those that ship.
         count: how many pages, and pictures without a digit, are drawn of each kind.
     """
-    networks = shipped_networks(weights)
-    of_several(folder, networks)
-    of_one(single, networks)
+    model, judge = shipped_model(weights), load_judge()
+    read, networks = reader(model, judge), as_functions(model, judge)
+    of_several(folder, read)
+    of_one(single, read, networks)
     images, labels = (np.asarray(part) for part in decode_part(idx_folder(), "test"))
     of_mnist(images, labels, networks)
     of_drawn(images, labels, networks, count)
-    of_none(work_dir, networks, count)
-    speed(work_dir, images, networks)
+    of_none(work_dir, read, networks, count)
+    speed(work_dir, images, read)
 
 
-def of_several(folder: Path, networks: Iterable[page.Network]) -> None:
+def of_several(folder: Path, read: Read) -> None:
     right = errors = digits = 0
-    files = sorted(file for file in folder.iterdir() if file.name[0].isdecimal())
-    for file in files:
+    files = pictures_in(folder)
+    for file, row in zip(files, each(read, files), strict=True):
         truth = file.name.rsplit("_", 1)[0].replace("-", "")
-        found = read(file, networks)
-        wrong = distance(truth, "".join(str(digit.label) for digit in found.digits))
+        wrong = distance(truth, row.label.replace(" ", "")) if row else len(truth)
         if wrong:
-            print(f"wrong: {file.name}: {found.text}")
+            print(f"wrong: {file.name}: {row and row.label}")
         right, errors, digits = right + (not wrong), errors + wrong, digits + len(truth)
     print(f"{folder}: {right} of {len(files)} wholly right, digit error rate {errors / digits:.2%}")
 
 
-def of_one(folder: Path, networks: Iterable[page.Network]) -> None:
-    files = sorted(file for file in folder.iterdir() if file.name[0].isdecimal())
-    found = [read(file, networks) for file in files]
-    one = sum(len(each.digits) == 1 for each in found)
-    right = sum(each.text == file.name[0] for each, file in zip(found, files, strict=True))
-    unsure = sum(not is_sure(each) for each in found)
+def of_one(folder: Path, read: Read, networks: tuple[Network, Network]) -> None:
+    files = pictures_in(folder)
+    one = right = unsure = 0
+    for file, row in zip(files, each(read, files), strict=True):
+        is_right = row is not None and row.label == file.name[0]
+        if not is_right or not is_sure(row):
+            print(f"{file.name}: {row and f'{row.label} ({row.confidence:.0%})'}")
+        one += row is not None and not row.parts
+        right, unsure = right + is_right, unsure + (not is_sure(row))
     chances = networks[0](np.stack([handwriting.to_mnist(file) for file in files]))
     before = int((chances.max(axis=1) < UNSURE).sum())
-    for each, file in zip(found, files, strict=True):
-        if each.text != file.name[0] or not is_sure(each):
-            print(f"{file.name}: {each.text} ({confidence(each):.0%})")
     print(
         f"{folder}: {one} of {len(files)} are exactly one digit, {right} right, {unsure} unsure "
         f"({before} without the judge)"
     )
 
 
-def of_mnist(images: np.ndarray, labels: np.ndarray, networks: Iterable[page.Network]) -> None:
+def of_mnist(images: np.ndarray, labels: np.ndarray, networks: tuple[Network, Network]) -> None:
     chances, is_digit = networks[0](images), networks[1](images)
     before = chances.max(axis=1) < UNSURE
     unsure = before | (is_digit < page.DOUBTFUL)
@@ -84,7 +87,7 @@ def of_mnist(images: np.ndarray, labels: np.ndarray, networks: Iterable[page.Net
 
 
 def of_drawn(
-    images: np.ndarray, labels: np.ndarray, networks: Iterable[page.Network], count: int
+    images: np.ndarray, labels: np.ndarray, networks: tuple[Network, Network], count: int
 ) -> None:
     """Pages of MNIST's test digits, which no network has learned from."""
     totals = np.zeros(3, int)
@@ -101,7 +104,7 @@ def of_drawn(
     print(f"drawn pages: {totals[0]} of {count * len(KINDS)}, {totals[1] / totals[2]:.2%}")
 
 
-def of_none(work_dir: Path, networks: Iterable[page.Network], count: int) -> None:
+def of_none(work_dir: Path, read: Read, networks: tuple[Network, Network], count: int) -> None:
     total = 0
     for kind in NO_DIGITS:
         rng = np.random.default_rng(7)
@@ -109,16 +112,16 @@ def of_none(work_dir: Path, networks: Iterable[page.Network], count: int) -> Non
         for _ in range(count):
             file = work_dir / "none.png"
             draw_nothing(kind, rng).save(file)
-            found = read(file, networks)
-            sure += is_sure(found)
-            if found is not NOTHING:
+            (row,) = each(read, [file])
+            sure += is_sure(row)
+            if row:
                 before += networks[0](handwriting.to_mnist(file)[None]).max() >= UNSURE
         print(f"no digit, {kind}: {sure} of {count} called one for sure ({before} by one network)")
         total += sure
     print(f"no digit: {total / count / len(NO_DIGITS):.1%} called one for sure")
 
 
-def speed(work_dir: Path, images: np.ndarray, networks: Iterable[page.Network]) -> None:
+def speed(work_dir: Path, images: np.ndarray, read: Read) -> None:
     """A photo of 12 megapixels with a hundred digits, the best of three times."""
     sheet = np.full((3000, 4000), 230, np.float32)
     for n in range(100):
@@ -131,21 +134,20 @@ def speed(work_dir: Path, images: np.ndarray, networks: Iterable[page.Network]) 
     seconds = []
     for _ in range(3):
         start = time.monotonic()
-        found = read(file, networks)
+        (row,) = read([str(file)])
         seconds.append(time.monotonic() - start)
-    print(f"a hundred digits on 12 megapixels: {min(seconds):.2f} s, {len(found.digits)} found")
+    print(f"a hundred digits on 12 megapixels: {min(seconds):.2f} s, {len(row.parts)} found")
 
 
-def read(file: Path, networks: Iterable[page.Network]) -> page.Page:
-    try:
-        return page.read_picture(file, *networks)
-    except DECODE_ERRORS:
-        return NOTHING
+def pictures_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.name[0].isdecimal())
 
 
-def confidence(found: page.Page) -> float:
-    return min((digit.confidence for digit in found.digits), default=0.0)
+def each(read: Read, files: list[Path]) -> list[Prediction | None]:
+    """What is read in each file; None where there is no ink."""
+    found = {row.file: row for row in read([str(file) for file in files])}
+    return [found.get(str(file)) for file in files]
 
 
-def is_sure(found: page.Page) -> bool:
-    return confidence(found) >= UNSURE
+def is_sure(row: Prediction | None) -> bool:
+    return row is not None and row.confidence >= UNSURE
