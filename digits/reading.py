@@ -14,10 +14,17 @@ from digits import handwriting, page
 from digits.page import Digit, Network, Page
 
 DIGITS = list("0123456789")
+# Of 76 people's pictures of a digit none has less than 0.83, of drawn photos with strong noise and
+# shadows one in a hundred; of photographs of things two in three have.
+TWO_TONED = 0.6
+EVEN = 0.5  # a picture of more tones shows a digit or none, as likely the one as the other
 
 
 def reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[Prediction]]:
-    """A function from files to what is on them.
+    """A function from files to what is on them: one digit, or several if there are two or more.
+
+    A small look is enough for most pictures of one digit; only where it finds more ink than the
+    digit's, or no digit, the picture is read as a page.
 
     Args:
         model: reads digits: float32 [n, 28, 28, 3] in 0..1 to chances [n, 10].
@@ -29,13 +36,13 @@ def reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[
 
     def read(files: list[str]) -> list[Prediction]:
         """A prediction for each picture that can be read; the others are named on stderr."""
-        first_looks = {}
+        looks = {}
 
         def look(file: str) -> tuple[Image.Image, np.ndarray]:
             picture = open_picture(file, handwriting.WORK_SIDE)
-            digit, has_more = handwriting.first_look(picture)
-            first_looks[file] = (picture.size, has_more)
-            return picture, np.repeat(digit[..., None], 3, axis=-1)
+            first = handwriting.first_look(picture)
+            looks[file] = picture.size, first
+            return picture, np.repeat(first.digit[..., None], 3, axis=-1)
 
         seen = see(files, look)
         if not seen:
@@ -43,16 +50,25 @@ def reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[
         rows = answers(model, seen, DIGITS)
         judged = is_digit(np.stack([picture.pixels[..., 0] for picture in seen]))
         for place, (row, sure) in enumerate(zip(rows, judged, strict=True)):
+            size, first = looks[row.file]
             several = None
-            if page.may_be_page(*first_looks[row.file], sure):
+            if page.may_be_page(size, first.has_more, sure):
                 several = of_page(row.file, chances, is_digit)
-            if several:
-                rows[place] = several
-            elif sure < page.DOUBTFUL:
-                rows[place] = row._replace(confidence=min(row.confidence, float(sure)))
+            rows[place] = several or of_one(row, first.two_toned, float(sure))
         return rows
 
     return read
+
+
+def of_one(row: Prediction, two_toned: float, is_digit: float) -> Prediction:
+    """The network's answer, no surer than it is that the picture shows a digit at all."""
+    most = is_digit if is_digit < page.DOUBTFUL else 1.0
+    if two_toned < TWO_TONED:
+        most = min(most, EVEN)
+    return row._replace(
+        confidence=min(row.confidence, most),
+        second_confidence=min(row.second_confidence, most),
+    )
 
 
 def of_page(file: str, chances: Network, is_digit: Network) -> Prediction | None:

@@ -159,6 +159,19 @@ def draw_nothing(kind: str, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
 
 
+def draw_pole() -> Image.Image:
+    """A black pole, which looks like a 1, in front of walls of all greys."""
+    rng = np.random.default_rng(3)
+    picture = Image.new("L", (90, 90), 128)
+    pencil = ImageDraw.Draw(picture)
+    for _ in range(30):
+        left, top = rng.integers(0, 80, 2)
+        width, height = rng.integers(5, 50, 2)
+        pencil.rectangle([left, top, left + width, top + height], fill=int(rng.integers(60, 200)))
+    pencil.rectangle([43, 20, 46, 70], fill=0)
+    return picture
+
+
 def _shapes(rng: np.random.Generator, height: int, width: int, kind: str) -> np.ndarray:
     """Filled shapes of different greys ("blobs", "scene"), or their outlines ("edges")."""
     canvas = Image.new("L", (width, height), 0)

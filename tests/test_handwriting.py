@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from classifier.pictures import MAX_PIXELS
 from digits.drawn import draw
-from digits.handwriting import NoInkError, to_mnist
+from digits.handwriting import NoInkError, first_look, ink_threshold, to_mnist
+from tests.pages import draw_pole
 
 # a 2 with a flourish: neither symmetric nor centred, so that no flip or turn goes unnoticed
 TWO = [(0.15, 0.25), (0.4, 0.05), (0.7, 0.2), (0.6, 0.45), (0.15, 0.95), (0.95, 0.85)]
@@ -330,6 +331,11 @@ def test_photographed_digits_look_as_the_digits_themselves(rng):
     assert np.median(likeness) > 0.9
 
 
+def test_ink_and_paper_are_two_tones_and_a_picture_of_things_has_more(rng):
+    assert first_look(noisy(written(), rng, 8)).two_toned > 0.9
+    assert first_look(draw_pole()).two_toned < 0.6
+
+
 # ---------------------------------------------------------------- blank, odd and broken pictures
 
 
@@ -351,6 +357,12 @@ def test_photo_of_blank_paper_has_no_ink(rng):
     )
     with pytest.raises(NoInkError):
         to_mnist(noisy(paper, rng, 5))
+
+
+def test_ink_of_as_good_as_one_grey_has_a_threshold():
+    contrast = np.float32(0.1) * np.ones(9, np.float32)
+    contrast[::2] = np.nextafter(np.float32(0.1), np.float32(1))
+    assert 0 < ink_threshold(contrast, floor=0.05) < 0.1
 
 
 def test_fully_transparent_picture_has_no_ink():

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 import mnist_keras
-from classifier import trained
 from classifier.report import UNSURE
-from digits.reading import reader
+from digits.reading import EVEN, reader
 from mnist_keras import predict
 from setting import Setting
 from tests.networks import DATA
+from tests.pages import draw_pole
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +72,18 @@ def test_one_digit_is_one_digit_and_sure(page, answers):
     assert row.label == page[2] and not row.parts and row.confidence > UNSURE
 
 
-def test_what_the_judge_takes_for_no_digit_is_not_sure(page):
-    setting = Setting(data_dir=str(DATA), checkpoint_path=str(DATA / "shipped"))
-    model, _ = mnist_keras.load_network(trained.find(setting), grey=True)
-    read = reader(model, lambda images: np.full(len(images), 0.1, np.float32))
+def test_what_the_judge_takes_for_no_digit_is_not_sure(page, shipped):
+    read = reader(shipped[0], lambda images: np.full(len(images), 0.1, np.float32))
     (row,) = read([str(page[0] / "single.png")])
     assert row.label == page[2] and row.confidence == pytest.approx(0.1)
+    assert row.second_confidence <= row.confidence
+
+
+def test_a_picture_of_more_than_two_tones_is_not_answered_for_sure(tmp_path, shipped):
+    draw_pole().save(tmp_path / "pole.png")
+    read = reader(shipped[0], lambda images: np.ones(len(images), np.float32))
+    (row,) = read([str(tmp_path / "pole.png")])
+    assert row.label == "1" and row.confidence == EVEN
 
 
 def test_without_a_page_no_table_of_digits_is_left(page, answers, tmp_path):
