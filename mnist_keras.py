@@ -219,6 +219,7 @@ def fit(setting: Setting, source: str) -> keras.callbacks.History:
             metrics=["acc"],
             steps_per_execution=plan.steps_a_call,
         )
+        hardware.choose_compiling(model, setting.epochs * plan.steps)
         model.optimizer.build(model.trainable_variables)
         callbacks = checkpoint_callbacks(setting, model, plan)
         done = run_folder.start_from(setting, model)
@@ -399,6 +400,8 @@ def export(setting: Setting) -> Path:
 def main() -> None:
     """Do what the command line says."""
     with one_line_errors(), hardware.one_line_errors():
+        if MODE in ("evaluate", "predict") and trained.folder_of(SETTING):  # else it trains first
+            hardware.spare_gpus(SETTING.test_dir if MODE == "evaluate" else SETTING.imp_dir)
         if MODE == "train":
             if SETTING.recipe == "tuned" and hardware.on_processor():
                 use_threads()

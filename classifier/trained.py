@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from classifier import description
+from classifier import description, hardware
 from classifier.console import InputError
 from classifier.run_folder import checkpoints, load_first
 
@@ -75,6 +75,7 @@ def load(model: keras.Model, written: dict[str, Any], trained: Trained) -> Path:
     """
     folder = trained.weights[0].parent
     description.check_network(trained.said, written, folder)
+    hardware.choose_compiling(model, steps=0)
     found = load_first(model, trained.weights)
     if found is None:
         raise InputError(

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from helpers import write_digits
+from helpers import on_the_processor, write_digits
 
 import mnist_parser
 
@@ -80,6 +80,13 @@ def trained(digits, tmp_path_factory, link) -> Path:
 def copy(trained, tmp_path) -> Path:
     """A copy of that data_dir, to be changed."""
     return shutil.copytree(trained, tmp_path / "copy", symlinks=True)
+
+
+@pytest.fixture
+def processor():
+    """The test runs on the processor, also on a machine with a GPU."""
+    with on_the_processor():
+        yield
 
 
 @pytest.fixture(scope="session")

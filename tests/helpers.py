@@ -1,11 +1,14 @@
 """What several test files do: write pictures into folders, and run the script as a user does."""
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from digits.drawn import draw
@@ -31,3 +34,18 @@ def run(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(
         command, capture_output=True, text=True, encoding="utf-8", env=environment
     )
+
+
+@contextlib.contextmanager
+def on_the_processor() -> Iterator[None]:
+    """For what holds only there, also on a machine with a GPU.
+
+    There the same seed gives the same weights to the bit, and float32 is multiplied as float32.
+    """
+    import tensorflow as tf  # here, since it takes seconds that few files need
+
+    from classifier import hardware
+
+    with tf.device("CPU"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hardware, "gpus", list)
+        yield

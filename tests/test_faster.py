@@ -25,8 +25,8 @@ SIZES = [(28, 28), (18, 18), (33, 35), (44, 30)]
 
 
 @pytest.fixture(autouse=True)
-def float32():
-    """Smaller differences show than in bfloat16."""
+def float32(processor):
+    """Smaller differences show than in bfloat16, or in the TF32 that a GPU multiplies."""
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
     keras.utils.set_random_seed(0)

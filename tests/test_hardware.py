@@ -4,11 +4,17 @@ import re
 import subprocess
 import sys
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import SCRIPT
+from helpers import SCRIPT, write_digits
+from keras import layers
+from tensorflow.python.framework import config as framework
 
+import mnist_keras
 from classifier import hardware, run_folder
+from classifier.trained import find
 from classifier.weights import load_weights
 from setting import Setting
 from tests.networks import narrow
@@ -58,12 +64,28 @@ def test_without_a_gpu_bfloat16_is_taken_if_the_processor_multiplies_it(
     assert hardware.precision("auto", "tuned") == "float32"
 
 
+# Devices
+
+# Two of them, on whatever machine.
+TWO = """
+import tensorflow as tf
+tf.config.set_visible_devices([], "GPU")
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+"""
+
+
+def python(program: str) -> str:
+    """What a program prints that runs in a process of its own, beside mnist_keras.py."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=SCRIPT.parent
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_two_devices_train_as_one(digits, tmp_path):
     program = f"""
-import tensorflow as tf
-if {{devices}} == 2:
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import mnist_keras
 from tests.networks import narrow
 mnist_keras.build_model = narrow
@@ -74,16 +96,184 @@ print("loss", mnist_keras.train(setting).history["loss"])
     accuracies = []
     for devices in (1, 2):
         folder = tmp_path / str(devices)
-        done = subprocess.run(
-            [sys.executable, "-c", program.format(devices=devices, folder=str(folder))],
-            capture_output=True,
-            text=True,
-            cwd=SCRIPT.parent,
-        )
-        assert done.returncode == 0, done.stderr
-        first, second = map(float, re.search(r"loss \[(\S+), (\S+)\]", done.stdout).groups())
+        said = python((TWO if devices == 2 else "") + program.format(folder=str(folder)))
+        first, second = map(float, re.search(r"loss \[(\S+), (\S+)\]", said).groups())
         assert second < first
         best = run_folder.checkpoints(folder / "model_weight")[0]
         assert load_weights(narrow(Setting()), best) in (1, 2)
         accuracies.append(float(run_folder.CHECKPOINT_NAME.fullmatch(best.name)[2]))
     assert abs(accuracies[0] - accuracies[1]) < 0.1
+
+
+def test_train_evaluate_and_predict_follow_each_other_in_one_process_with_other_settings(
+    trained, digits, tmp_path
+):
+    """As in a notebook, in which TensorFlow has looked at its devices long ago."""
+    write_digits(tmp_path / "train", 200, seed=1)
+    program = f"""
+import mnist_keras
+known = mnist_keras.Setting(data_dir={str(trained)!r}, imp_dir={str(digits / "test" / "3")!r})
+own = mnist_keras.Setting(data_dir={str(tmp_path)!r}, test_dir=known.test_dir, epochs=1)
+before = [row.label for row in mnist_keras.predict(known)]
+mnist_keras.train(own.replace(precision="float32"))
+mnist_keras.train(own.replace(precision="mixed_bfloat16", batch_size=40))
+mnist_keras.evaluate(own)
+mnist_keras.train(own.replace(recipe="article"))
+assert [row.label for row in mnist_keras.predict(known)] == before
+"""
+    said = python(TWO + program)
+    assert said.count("best epoch") == 3 and said.count("test_acc") == 1
+
+
+def test_memory_is_asked_for_as_it_is_needed_unless_tensorflow_is_at_work_already(
+    monkeypatch, capsys
+):
+    gpu(monkeypatch, (9, 0), (9, 0))
+    details = {"device_name": "H100"}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: details)
+    monkeypatch.setattr(hardware, "devices", lambda: ["/device:CPU:0"])
+    grown = []
+
+    def grow(device, enable):
+        grown.append(enable)
+
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grow)
+    hardware.use_devices()
+    assert grown == [True, True]
+
+    def too_late(device, enable):
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", too_late)
+    hardware.use_devices()
+    assert capsys.readouterr() == ("running on 2 GPU: H100, H100\n" * 2, "")
+
+
+def test_a_gpu_that_is_hidden_from_the_process_is_none(monkeypatch):
+    seen = [tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: seen)
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: [])
+    assert hardware.gpus() == [] and hardware.on_processor()
+
+
+@pytest.mark.parametrize(
+    ("count", "spared"), [(1, True), (500, True), (501, False), (0, False)], ids=str
+)
+def test_gpus_are_left_alone_for_few_pictures(tmp_path, monkeypatch, count, spared):
+    hidden = []
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *given: hidden.append(given))
+    for index in range(count):
+        (tmp_path / f"{index % 2}").mkdir(exist_ok=True)
+        (tmp_path / f"{index % 2}" / f"{index}.png").touch()
+    hardware.spare_gpus(str(tmp_path))
+    assert hidden == [([], "GPU")] * spared
+
+
+def test_gpus_are_left_alone_for_a_single_picture_and_not_for_who_knows_how_many(
+    tmp_path, monkeypatch
+):
+    hidden = []
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *given: hidden.append(given))
+    hardware.spare_gpus(str(tmp_path / "gone"))
+    assert not hidden
+    (tmp_path / "1.png").touch()
+    hardware.spare_gpus(str(tmp_path / "1.png"))
+    assert hidden == [([], "GPU")]
+
+
+def test_batches_wait_on_a_gpu_for_their_step_and_teach_the_same(digits, tmp_path):
+    """The second device stands for a GPU."""
+    program = f"""
+import mnist_keras
+from classifier import batches, faster, hardware
+hardware.gpus = lambda: {{gpus}}
+hardware.devices = lambda: [{{device!r}}]
+hardware.use_devices = tf.distribute.get_strategy
+faster.on_processor = lambda: True
+setting = mnist_keras.Setting(data_dir={{folder!r}}, train_dir={str(digits / "train")!r},
+                              epochs=2, batch_size=50, precision="float32")
+dataset = batches.prepared(tf.data.Dataset.range(1), tf.identity)
+with tf.device({{device!r}}):
+    history = mnist_keras.train(setting).history
+print("at", next(iter(dataset)).device[-5:], [history[name] for name in ("loss", "val_loss")])
+"""
+    seen = []
+    for gpus, device in (([], "/device:CPU:0"), (["a GPU"], "/device:CPU:1")):
+        folder = str(tmp_path / device[-1])
+        said = python(TWO + program.format(gpus=gpus, device=device, folder=folder))
+        seen += re.findall(r"at (CPU:\d) (.+)", said)
+    (first, learned), (second, learned_there) = seen
+    assert (first, second) == ("CPU:0", "CPU:1") and learned == learned_there
+
+
+# What is compiled
+
+
+@pytest.fixture
+def model() -> keras.Model:
+    model = keras.Sequential([keras.Input([4]), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.fixture
+def compiled(monkeypatch) -> list[bool]:
+    """For each function that Keras makes, whether XLA compiles it."""
+    seen, function = [], tf.function
+
+    def noted(*given, **options):
+        if "jit_compile" in options:
+            seen.append(options["jit_compile"])
+        return function(*given, **options)
+
+    monkeypatch.setattr(tf, "function", noted)
+    return seen
+
+
+@pytest.fixture
+def gpu_in_keras_s_eyes(monkeypatch):
+    """One that Keras would compile for; what it compiles runs on the processor."""
+    seen = tf.config.list_physical_devices("CPU") + [tf.config.PhysicalDevice("a GPU", "GPU")]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: seen)
+    monkeypatch.setattr(hardware, "gpus", lambda: seen[-1:])
+
+
+ENOUGH = hardware.STEPS_WORTH_COMPILING
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(ENOUGH - 1, False), (ENOUGH, True)])
+def test_on_a_gpu_training_is_compiled_if_its_steps_pay_for_it_and_validation_never(
+    gpu_in_keras_s_eyes, model, compiled, steps, expected
+):
+    assert model.jit_compile  # as Keras would have it
+    hardware.choose_compiling(model, steps)
+    images, values = np.ones((6, 4), np.float32), np.ones((6, 1), np.float32)
+    model.fit(images, values, validation_data=(images[:5], values[:5]), batch_size=3, verbose=0)
+    assert compiled == [False, expected]
+
+
+def test_a_network_that_only_predicts_is_not_compiled(gpu_in_keras_s_eyes, trained, compiled):
+    setting = Setting(data_dir=str(trained), precision="float32")
+    network, _ = mnist_keras.load_network(find(setting), grey=True)
+    network.predict(np.zeros((2, 28, 28, 3), np.float32), verbose=0)
+    assert True not in compiled
+
+
+def test_nothing_is_compiled_for_a_processor_nor_where_the_same_seed_must_give_the_same_weights(
+    monkeypatch, model, gpu_in_keras_s_eyes, recwarn
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(hardware, "gpus", list)
+        hardware.choose_compiling(model, ENOUGH)
+        assert model.jit_compile is False
+    monkeypatch.setattr(framework, "is_op_determinism_enabled", lambda: True)
+    model.compile("sgd", "mse")
+    hardware.choose_compiling(model, ENOUGH)
+    assert model.jit_compile is False and not recwarn.list
+
+
+def test_tensorflow_s_own_switch_for_the_same_weights_is_the_one_that_is_asked():
+    program = "from tensorflow.python.framework import config\n"
+    program += "print(config.is_op_determinism_enabled())"
+    assert python(program) == "False\n"
+    assert python(f"import os\nos.environ['TF_DETERMINISTIC_OPS'] = '1'\n{program}") == "True\n"

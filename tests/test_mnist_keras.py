@@ -13,7 +13,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from helpers import SCRIPT, run, save, write_digits
+from helpers import SCRIPT, on_the_processor, run, save, write_digits
 from keras import layers
 from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
@@ -156,7 +156,7 @@ def test_a_new_training_moves_what_the_last_one_left_and_keeps_it(copy, narrow):
 
 
 def test_a_run_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(
-    data_dir, digits, narrow, capsys
+    data_dir, digits, narrow, capsys, processor
 ):
     def weights_after(folder, **given):
         setting = Setting(
@@ -253,7 +253,7 @@ def test_evaluate_measures_all_test_pictures_with_the_best_weights(trained, caps
             assert image.width > 200
 
 
-def test_loss_and_accuracy_are_keras_s_own(trained):
+def test_loss_and_accuracy_are_keras_s_own(trained, processor):
     setting = Setting(data_dir=str(trained), precision="float32")
     loss, acc = evaluate(setting)
     model = build_model(setting)
@@ -545,14 +545,14 @@ def history_and_names(few_digits, folder, **given):
 
 @pytest.fixture(scope="session")
 def unedited_loss(few_digits, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
+    with on_the_processor(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(mnist_keras, "build_model", EDITS["none"])
         return history_and_names(few_digits, tmp_path_factory.mktemp("unedited"))[0]
 
 
 @pytest.mark.parametrize("name", EDITS)
 def test_an_edited_network_is_trained_as_written_and_evaluated_as_its_checkpoint_says(
-    name, few_digits, unedited_loss, tmp_path, monkeypatch
+    name, few_digits, unedited_loss, tmp_path, monkeypatch, processor
 ):
     monkeypatch.setattr(mnist_keras, "build_model", EDITS[name])
     loss, named, measured = history_and_names(few_digits, tmp_path)

@@ -20,7 +20,9 @@ needs_limits = pytest.mark.skipif(
 # Written
 
 
-def test_what_is_saved_is_what_is_loaded_with_the_optimizer_and_the_draws_of_dropout(tmp_path):
+def test_what_is_saved_is_what_is_loaded_with_the_optimizer_and_the_draws_of_dropout(
+    tmp_path, processor
+):
     one, other = fuzz.small_network(), fuzz.small_network()
     images, labels = np.random.default_rng(0).random((9, 6, 6, 3)), np.eye(3)[np.arange(9) % 3]
     one.fit(images, labels, epochs=2, verbose=0)
