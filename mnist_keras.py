@@ -13,20 +13,17 @@ import sys
 import time
 from pathlib import Path
 
-from classifier.console import (
-    InputError,
-    command_line,
-    next_command,
-    one_line_errors,
-    printable,
-    quiet_stderr,
-    warn,
-)
+from classifier.console import InputError, command_line, next_command, one_line_errors
+from classifier.console import printable, quiet_stderr, warn
 from setting import Setting
 
 if __name__ == "__main__":
     # Before the seconds that the imports below take: help and mistakes are answered at once.
     MODE, SETTING = command_line(__doc__, Setting)
+    if MODE == "train":
+        from classifier.pictures import begin
+
+        begin(SETTING)
 
 import numpy as np
 

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from classifier import decoding
 from classifier.console import InputError, progress, warn
 from classifier.machine import cores, free_memory
 from classifier.on_disk import Decoder, OnDisk
@@ -363,10 +364,7 @@ def load(
         InputError: no picture can be read.
     """
     count, size = iterator.samples, iterator.target_size
-    # TensorFlow makes two copies of its own: with them the pictures take half of what is free.
-    usual = min(free_memory() / 6, MOST_KEPT)
-    limit = usual if cache_limit is None else cache_limit * 1e6
-    needed = count * math.prod(size) * 3
+    limit, needed = room(cache_limit), count * math.prod(size) * 3
     pixels = np.empty((count, *size, 3), np.uint8) if needed <= limit else None
     on_disk = pixels is None and beside is not None and OnDisk.fits(beside.parent, count, size)
     if pixels is None:
@@ -391,7 +389,7 @@ def load(
 def leave_out_broken(
     iterator: "DirectoryIterator", decode: Decoder, pixels: np.ndarray | None = None
 ) -> list[int]:
-    """Decode all pictures with several threads; the iterator keeps those that can be decoded.
+    """Decode all pictures; the iterator keeps those that can be decoded.
 
     Args:
         iterator: where the files are; those that can't be decoded are named on stderr.
@@ -401,35 +399,68 @@ def leave_out_broken(
     Returns:
         The places among all of those that were decoded.
     """
-    paths = iterator.filepaths
+    paths, whole = iterator.filepaths, []
+    results = all_decoded(paths, iterator.target_size, decode)
+    results = progress(results, len(paths), "reading pictures", after=PATIENCE)
+    for place, result in enumerate(results):
+        if isinstance(result, str):
+            warn(f"{paths[place]}: left out, {result}")
+            continue
+        whole.append(place)
+        if pixels is not None:
+            pixels[place] = result
+    names = file_names(iterator)
+    load_only(iterator, [names[place] for place in whole])
+    return whole
 
-    def decode_some(places: range) -> list[int]:
-        broken = []
-        for place in places:
-            try:
-                picture = decode(paths[place], iterator.target_size)
-            except DECODE_ERRORS as error:
-                broken.append(place)
-                warn(f"{paths[place]}: left out, {reason(error)}")
-                continue
-            if pixels is not None:
-                pixels[place] = picture
-        return broken
 
-    chunks = [range(len(paths))[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+def try_decode(path: str, size: tuple[int, int], how: Decoder = decode) -> np.ndarray | str:
+    """The pixels, as decode gives them; or in a few words why the picture can't be read."""
+    try:
+        return how(path, size)
+    except DECODE_ERRORS as error:
+        return reason(error)
+
+
+def all_decoded(paths: list[str], size: tuple[int, int], how: Decoder) -> Iterator:
+    """What try_decode gives for each of the pictures, in order."""
+    if how is decode and (decoder := decoding.decoding_of(paths, size)):
+        yield from decoder.results(paths)
+        return
+
+    def decode_some(chunk: list[str]) -> list[np.ndarray | str]:
+        return [try_decode(path, size, how) for path in chunk]
+
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     some = [path for path in paths[:: 1 + len(paths) // 100] if os.path.exists(path)]
     large = any(os.path.getsize(path) > SMALL_FILE for path in some)
     pool = ThreadPoolExecutor(cores() if large else 1)
     try:
-        done = zip(chunks, pool.map(decode_some, chunks), strict=True)
-        done = progress(done, len(paths), "reading pictures", lambda pair: len(pair[0]), PATIENCE)
-        broken = {place for _, some in done for place in some}
+        for results in pool.map(decode_some, chunks):
+            yield from results
     finally:
         pool.shutdown(cancel_futures=True)  # whoever stops us need not wait for the rest
-    whole = [place for place in range(len(paths)) if place not in broken]
-    names = file_names(iterator)
-    load_only(iterator, [names[place] for place in whole])
-    return whole
+
+
+def begin(setting: Any) -> None:
+    """Have the pictures of a training decoded while TensorFlow is imported, if they are many."""
+    if setting.recipe == "article" or setting.is_restore:  # Keras decodes; the size isn't known yet
+        return
+    size = (setting.img_height, setting.img_width)
+    paths = [
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(setting.train_dir)
+        for name in names
+        if is_picture(name) and not name.startswith(".")
+    ]
+    if len(paths) * math.prod(size) * 3 <= room(setting.cache_limit):
+        decoding.begin(paths, size)
+
+
+def room(cache_limit: int | None) -> float:
+    """The most bytes that pictures may take; cache_limit is in MB, None for what is usual."""
+    # TensorFlow makes two copies of its own: with them the pictures take half of what is free.
+    return min(free_memory() / 6, MOST_KEPT) if cache_limit is None else cache_limit * 1e6
 
 
 def file_names(iterator: "DirectoryIterator") -> list[str]:

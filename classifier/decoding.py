@@ -1,0 +1,142 @@
+"""Pictures decoded by other processes, which never import TensorFlow.
+
+Python's threads that open small files stand in each other's way; processes don't. They can also be
+at work while this process imports TensorFlow, which takes seconds and one core.
+"""
+
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from classifier.console import InputError
+from classifier.machine import cores
+
+# What a process says at a time: large enough that small files are most of its work.
+CHUNK = 64
+# Each takes 60 MB and a third of a second to start: fewer pictures are done sooner without them.
+MOST_PROCESSES, MANY = 16, 6_000
+
+# What was begun before it was asked for, if anything.
+AHEAD: list["Decoding"] = []
+
+# Not multiprocessing, which would import this process's script, and TensorFlow with it.
+# Ctrl-C is for the process that reads; when it has gone, so do those that it started.
+PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+import pickle, sys
+sys.path[:], *task = pickle.load(sys.stdin.buffer)
+from classifier import decoding, pictures
+decoding.work(pictures.try_decode, *task)
+"""
+
+
+class Decoding:
+    """Pictures that are decoded from now on; whoever asks for one waits until it is there.
+
+    Args:
+        paths: of the pictures.
+        size: (height, width) that they are decoded to.
+        processes: how many decode them.
+    """
+
+    def __init__(self, paths: Sequence[str], size: tuple[int, int], processes: int):
+        self.size, self.left = size, set(paths)
+        self.chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+        self.workers = [
+            start_worker(self.chunks[first::processes], size) for first in range(processes)
+        ]
+        self.read = 0  # of the chunks
+        self.there: dict[str, Any] = {}
+
+    def results(self, paths: Sequence[str]) -> Iterator[Any]:
+        """Each picture's pixels, uint8 [height, width, 3], or why there are none; once each.
+
+        Raises:
+            InputError: a process has ended before its work was done.
+        """
+        for path in paths:
+            while path not in self.there:
+                self.read_chunk()
+            self.left.discard(path)
+            yield self.there.pop(path)
+
+    def read_chunk(self) -> None:
+        worker, chunk = self.workers[self.read % len(self.workers)], self.chunks[self.read]
+        self.read += 1
+        try:
+            results = pickle.load(worker.stdout)
+        except (EOFError, pickle.UnpicklingError):
+            raise InputError(
+                f"{chunk[0]}: the process that decodes it and the pictures beside it has ended "
+                f"(status {worker.wait()}); is there enough memory?"
+            ) from None
+        if isinstance(results, Exception):
+            raise results
+        self.there.update(zip(chunk, results, strict=True))
+        if self.read > len(self.chunks) - len(self.workers):  # it was this worker's last
+            worker.stdout.close()
+            worker.wait()
+
+
+def begin(paths: Sequence[str], size: tuple[int, int]) -> None:
+    """Have pictures decoded while this process does something else, if they are many.
+
+    One core is left to this process. Fewer of the pictures, or none, may be asked for later.
+    """
+    if len(paths) >= MANY and cores() > 1:
+        AHEAD[:] = [Decoding(paths, size, min(cores() - 1, MOST_PROCESSES))]
+
+
+def decoding_of(paths: Sequence[str], size: tuple[int, int]) -> Decoding | None:
+    """What has begun to decode these pictures, or does so now; None if it wouldn't pay."""
+    for begun in AHEAD:
+        if begun.size == size and begun.left.issuperset(paths):
+            return begun
+    if len(paths) >= MANY and cores() > 1:
+        return Decoding(paths, size, min(cores(), MOST_PROCESSES))
+    return None
+
+
+def start_worker(chunks: list[Sequence[str]], size: tuple[int, int]) -> subprocess.Popen:
+    """A process that decodes the chunks, and says what comes of each as a pickle on its stdout."""
+    command = [sys.executable, "-c", PROGRAM]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with worker.stdin:
+        pickle.dump((sys.path, chunks, size), worker.stdin)
+    return worker
+
+
+def work(decode: Callable, chunks: list[Sequence[str]], size: tuple[int, int]) -> None:
+    """What a process does: decode, without waiting for what is done to be read.
+
+    Args:
+        decode: from a path and (height, width) to what is said of that picture.
+        chunks: of paths.
+        size: (height, width).
+    """
+    said = queue.SimpleQueue()
+
+    def say() -> None:
+        try:
+            for results in iter(said.get, None):
+                sys.stdout.buffer.write(results)
+            sys.stdout.buffer.flush()
+        except OSError:  # who would have read it has gone
+            os._exit(1)
+
+    speaking = threading.Thread(target=say)
+    speaking.start()
+    for chunk in chunks:
+        try:
+            results = [decode(path, size) for path in chunk]
+        except Exception as error:  # such as no memory; it is raised where the pictures are wanted
+            results = error
+        said.put(pickle.dumps(results))
+    said.put(None)
+    speaking.join()

@@ -1,0 +1,179 @@
+"""Pictures are decoded by other processes as they'd be in this one, and no sooner forgotten."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from helpers import SCRIPT, save, write_digits
+
+from classifier import decoding, pictures
+from classifier.console import InputError
+from classifier.decoding import CHUNK, Decoding
+from classifier.pictures import decode, try_decode
+from setting import Setting
+
+SIZE = (20, 28)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> list[str]:
+    """Three chunks of pictures; one of them is none, and one is gone."""
+    folder = tmp_path_factory.mktemp("pictures")
+    noise = np.random.default_rng(0)
+    for index in range(2 * CHUNK + 9):
+        save(folder, f"{index}.png", noise.integers(0, 256, (30, 30, 3), np.uint8))
+    (folder / "5.png").write_text("no picture")
+    (folder / "70.png").unlink()
+    return [str(folder / f"{index}.png") for index in range(2 * CHUNK + 9)]
+
+
+def assert_same(results, files, size=SIZE):
+    """That these are the files' pixels to the bit, or the reasons why there are none."""
+    results = list(results)
+    assert len(results) == len(files)
+    for result, file in zip(results, files, strict=True):
+        expected = try_decode(file, size)
+        assert type(result) is type(expected) and np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5])
+def test_processes_give_the_same_pixels_and_the_same_reasons(files, processes):
+    decoder = Decoding(files, SIZE, processes)
+    results = list(decoder.results(files))
+    assert results[5] == "it is no picture" and results[70] == "No such file or directory"
+    assert_same(results, files)
+    assert not decoder.left
+    assert [worker.poll() for worker in decoder.workers] == [0] * processes
+
+
+def test_pictures_may_be_asked_for_in_parts_and_in_any_order(files):
+    decoder = Decoding(files, SIZE, 2)
+    assert_same(decoder.results(files[100:20:-3]), files[100:20:-3])
+    rest = sorted(decoder.left)
+    assert len(rest) == len(files) - len(files[100:20:-3])
+    assert_same(decoder.results(rest), rest)
+
+
+def test_a_process_that_was_killed_is_an_error_of_one_line_that_names_a_picture(files):
+    decoder = Decoding(files, SIZE, 1)
+    decoder.workers[0].kill()
+    with pytest.raises(InputError, match=r"\.png: the process that decodes it .* memory\?$"):
+        list(decoder.results(files))
+
+
+def test_what_goes_wrong_in_a_process_is_raised_where_the_pictures_are_wanted(files):
+    decoder = Decoding(files[:1], None, 1)
+    with pytest.raises(TypeError, match="cannot unpack"):
+        list(decoder.results(files[:1]))
+
+
+def test_no_process_imports_tensorflow():
+    program = "import sys; from classifier import decoding, pictures; print(len(sys.modules), "
+    program += "'tensorflow' in sys.modules or 'keras' in sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=SCRIPT.parent)
+    assert done.stdout.split()[1] == "False", done.stderr
+
+
+def test_processes_end_with_the_one_that_has_begun_them(files):
+    program = f"""
+import os
+from classifier.decoding import Decoding
+decoder = Decoding({files!r} * 100, {SIZE}, 2)
+print(*(worker.pid for worker in decoder.workers), flush=True)
+os._exit(0)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=SCRIPT.parent)
+    pids = [int(pid) for pid in done.stdout.split()]
+    until = time.monotonic() + 20
+    while any(is_running(pid) for pid in pids) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(pids) == 2 and not any(is_running(pid) for pid in pids)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+# When
+
+
+@pytest.fixture
+def begun(monkeypatch) -> list[Decoding]:
+    """What was begun; two cores and two pictures are enough for it."""
+    monkeypatch.setattr(decoding, "cores", lambda: 2)
+    monkeypatch.setattr(decoding, "MANY", 2)
+    monkeypatch.setattr(decoding, "AHEAD", [])
+    return decoding.AHEAD
+
+
+def test_many_pictures_are_decoded_by_as_many_processes_as_there_are_cores(begun, files):
+    assert len(decoding.decoding_of(files, SIZE).workers) == 2
+    assert decoding.decoding_of(files[:1], SIZE) is None
+    assert not begun
+
+
+def test_on_one_core_there_is_nothing_to_be_won(begun, files, monkeypatch):
+    monkeypatch.setattr(decoding, "cores", lambda: 1)
+    decoding.begin(files, SIZE)
+    assert not begun and decoding.decoding_of(files, SIZE) is None
+
+
+def test_what_has_begun_is_what_load_takes_and_one_core_was_left_alone(begun, tmp_path, capsys):
+    from mnist_keras import data_generator  # here, since TensorFlow takes seconds
+
+    write_digits(tmp_path / "train", 100, seed=1)
+    Path(tmp_path, "train", "0", "broken.png").write_text("no picture")
+    setting = Setting(data_dir=str(tmp_path))
+    pictures.begin(setting)
+    (decoder,) = begun
+    assert len(decoder.workers) == 1 and len(decoder.left) == 101
+    for iterator in data_generator(setting):
+        kept = pictures.load(iterator, None)
+        assert_same(kept.pixels.repeat(3, axis=-1), kept.paths, (28, 28))
+    assert not decoder.left and decoder.workers[0].poll() == 0
+    assert f"{tmp_path / 'train' / '0' / 'broken.png'}: left out" in capsys.readouterr().err
+
+
+def test_of_another_size_or_a_second_time_pictures_are_decoded_anew(begun, files):
+    decoding.begin(files, SIZE)
+    assert decoding.decoding_of(files, (28, 28)) is not begun[0]
+    assert decoding.decoding_of(files, SIZE) is begun[0]
+    assert_same(begun[0].results(files), files)
+    assert decoding.decoding_of(files, SIZE) is not begun[0]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"recipe": "article"},  # decoded by Keras
+        {"is_restore": True},  # of a size that model.json says
+        {"cache_limit": 0},  # kept on disk
+        {"train_dir": "gone"},
+    ],
+    ids=str,
+)
+def test_nothing_is_begun_that_would_not_be_taken(begun, tmp_path, given):
+    write_digits(tmp_path / "train", 20, seed=1)
+    pictures.begin(Setting(**{"data_dir": str(tmp_path)} | given))
+    assert not begun
+    pictures.begin(Setting(data_dir=str(tmp_path)))
+    begun.pop()  # and without that it would have been
+
+
+def test_pictures_decoded_by_several_processes_are_those_that_one_thread_decodes(
+    begun, digits, monkeypatch
+):
+    files = sorted(map(str, (digits / "test").rglob("*.png")))
+    many = list(pictures.all_decoded(files, (28, 28), decode))
+    monkeypatch.setattr(decoding, "MANY", 10_000)
+    assert decoding.decoding_of(files, (28, 28)) is None
+    np.testing.assert_array_equal(many, list(pictures.all_decoded(files, (28, 28), decode)))
