@@ -23,7 +23,8 @@ if __name__ == "__main__":
     if MODE == "train":
         from classifier.pictures import begin
 
-        begin(SETTING)
+        with one_line_errors():
+            begin(SETTING)
 
 import numpy as np
 
