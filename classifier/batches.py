@@ -112,7 +112,7 @@ def prepared(dataset: tf.data.Dataset, make_batch: Callable) -> tf.data.Dataset:
 def pixel_reader(pictures: Pictures) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function from indices, int64 [n], to those pictures, float32 [n, height, width, c] 0..1."""
     if pictures.pixels is not None:
-        with tf.device("CPU"):  # a GPU's memory is for the network
+        with tf.device("CPU:0"):  # a GPU's memory is for the network
             pixels = tf.constant(pictures.pixels)
         return lambda indices: as_float(tf.gather(pixels, indices))
 

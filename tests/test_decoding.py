@@ -83,14 +83,14 @@ def test_processes_end_with_the_one_that_has_begun_them(files):
     program = f"""
 import os
 from classifier.decoding import Decoding
-decoder = Decoding({files!r} * 100, {SIZE}, 2)
+decoder = Decoding({files!r} * 1000, {SIZE}, 2)  # half a minute's work
 print(*(worker.pid for worker in decoder.workers), flush=True)
 os._exit(0)
 """
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=SCRIPT.parent)
     pids = [int(pid) for pid in done.stdout.split()]
-    until = time.monotonic() + 20
+    until = time.monotonic() + 8
     while any(is_running(pid) for pid in pids) and time.monotonic() < until:
         time.sleep(0.1)
     assert len(pids) == 2 and not any(is_running(pid) for pid in pids)

@@ -183,7 +183,9 @@ def test_gpus_are_left_alone_for_a_single_picture_and_not_for_who_knows_how_many
     assert hidden == [([], "GPU")]
 
 
-def test_batches_wait_on_a_gpu_for_their_step_and_teach_the_same(digits, tmp_path):
+def test_pixels_stay_in_the_host_s_memory_and_batches_wait_on_a_gpu_and_teach_the_same(
+    digits, tmp_path
+):
     """The second device stands for a GPU."""
     program = f"""
 import mnist_keras
@@ -195,17 +197,24 @@ faster.on_processor = lambda: True
 setting = mnist_keras.Setting(data_dir={{folder!r}}, train_dir={str(digits / "train")!r},
                               epochs=2, batch_size=50, precision="float32")
 dataset = batches.prepared(tf.data.Dataset.range(1), tf.identity)
+kept, constant = [], tf.constant
+tf.constant = lambda value, *given, **options: (
+    kept.append(constant(value, *given, **options)) or kept[-1]
+)
 with tf.device({{device!r}}):
     history = mnist_keras.train(setting).history
-print("at", next(iter(dataset)).device[-5:], [history[name] for name in ("loss", "val_loss")])
+pixels = {{{{tensor.device[-5:] for tensor in kept if len(tensor.shape) == 4}}}}
+learned = [history[name] for name in ("loss", "val_loss")]
+print("at", next(iter(dataset)).device[-5:], *pixels, learned)
 """
     seen = []
     for gpus, device in (([], "/device:CPU:0"), (["a GPU"], "/device:CPU:1")):
         folder = str(tmp_path / device[-1])
         said = python(TWO + program.format(gpus=gpus, device=device, folder=folder))
-        seen += re.findall(r"at (CPU:\d) (.+)", said)
-    (first, learned), (second, learned_there) = seen
-    assert (first, second) == ("CPU:0", "CPU:1") and learned == learned_there
+        seen += re.findall(r"at (CPU:\d) (CPU:\d) (.+)", said)
+    (batch, pixels, learned), (batch_there, pixels_there, learned_there) = seen
+    assert (batch, batch_there) == ("CPU:0", "CPU:1") and learned == learned_there
+    assert pixels == pixels_there == "CPU:0"
 
 
 # What is compiled
@@ -262,7 +271,7 @@ def test_a_network_that_only_predicts_is_not_compiled(gpu_in_keras_s_eyes, compi
 
 
 def test_nothing_is_compiled_for_a_processor_nor_where_the_same_seed_must_give_the_same_weights(
-    monkeypatch, model, gpu_in_keras_s_eyes, recwarn
+    monkeypatch, gpu_in_keras_s_eyes, model, recwarn
 ):
     with monkeypatch.context() as patch:
         patch.setattr(hardware, "gpus", list)
