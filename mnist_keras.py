@@ -200,13 +200,13 @@ def fit(setting: Setting, source: str) -> keras.callbacks.History:
         source: what the pictures are.
     """
     folder = Path(setting.checkpoint_path)
+    strategy = hardware.use_devices()  # while TensorFlow has computed nothing yet
     written = description.of_network(built(build_model, setting))
     keras.utils.set_random_seed(setting.seed)
     training, validation = data_generator(setting)
     if setting.is_restore:
         description.same_run(folder, written, training, validation)
     pictures.check_balance(training, validation)
-    strategy = hardware.use_devices()
     digits = looks_like_mnist(training.filepaths, (setting.img_height, setting.img_width))
     plan = choose_recipe(setting, source, training, validation, digits)
     with strategy.scope():
