@@ -21,10 +21,11 @@ if __name__ == "__main__":
     # Before the seconds that the imports below take: help and mistakes are answered at once.
     MODE, SETTING = command_line(__doc__, Setting)
     if MODE == "train":
-        from classifier.pictures import begin
+        from classifier import cluster, pictures
 
         with one_line_errors():
-            begin(SETTING)
+            if cluster.check() is None:  # of several machines each decodes its share only
+                pictures.begin(SETTING)
 
 import numpy as np
 
@@ -35,7 +36,7 @@ from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGen
 
 import mnist_parser
 from classifier import batches, description, hardware, pictures, predictions
-from classifier import recipe, report, run_folder, trained
+from classifier import recipe, report, run_folder, trained, workers
 from classifier.built import built
 from classifier.charts import Prediction, drop_pictures
 from classifier.centred import Ground, centred
@@ -220,8 +221,8 @@ def fit(setting: Setting, source: str) -> keras.callbacks.History:
         hardware.choose_compiling(model, setting.epochs * plan.steps)
         model.optimizer.build(model.trainable_variables)
         callbacks = checkpoint_callbacks(setting, model, plan)
-        done = run_folder.start_from(setting, model)
-        model.optimizer.iterations.assign(done * plan.steps)
+    done = workers.as_first(model, run_folder.start_from(setting, model))
+    model.optimizer.iterations.assign(done * plan.steps)
     if not setting.is_restore:
         run_folder.move_earlier_run(folder, Path(setting.report_dir))
     description.write(setting, written, source, digits, plan.ground, training, validation)
@@ -252,11 +253,11 @@ def choose_recipe(
                 pictures.leave_out_broken(iterator, pictures.decode_as_article)
         return recipe.article(training, validation)
     learned, held_out = (
-        pictures.load(iterator, setting.cache_limit, beside=folder / f"pixels/{part}.bin")
-        for iterator, part in ((training, "training"), (validation, "validation"))
+        pictures.load(workers.share(files), setting.cache_limit, beside=folder / "pixels" / name)
+        for files, name in ((training, "training.bin"), (validation, "validation.bin"))
     )
     if digits and list(training.class_indices) == list("0123456789"):
-        learned = with_drawn_digits(learned, setting.seed)
+        learned = with_drawn_digits(learned, workers.own_seed(setting.seed))
     return recipe.tuned(
         learned,
         held_out,
@@ -403,7 +404,7 @@ def main() -> None:
         if MODE == "train":
             if SETTING.recipe == "tuned" and hardware.on_processor():
                 use_threads()
-            train(SETTING)
+            workers.together(train, SETTING)
         elif MODE == "evaluate":
             evaluate(SETTING)
         elif MODE == "export":

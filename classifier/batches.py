@@ -80,14 +80,24 @@ def training_batches(
     return prepared(dataset, make_batch)
 
 
-def plain_batches(pictures: Pictures, classes: int) -> tf.data.Dataset:
-    """The pictures in order, unchanged, with their labels: for validation and evaluation."""
-    pixels = pixel_reader(pictures)
+def plain_batches(pictures: Pictures, classes: int, batches: int | None = None) -> tf.data.Dataset:
+    """The pictures in order, unchanged, with their labels: for validation and evaluation.
+
+    Args:
+        pictures: all of them come once.
+        classes: how many there are.
+        batches: in so many batches; None for as few as are fast.
+    """
+    count, pixels = len(pictures.labels), pixel_reader(pictures)
 
     def make_batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return as_input(pixels(indices)), tf.one_hot(tf.gather(pictures.labels, indices), classes)
 
-    dataset = tf.data.Dataset.range(len(pictures.labels)).batch(inference_batch(pictures.size))
+    if batches is None:
+        dataset = tf.data.Dataset.range(count).batch(inference_batch(pictures.size))
+    else:
+        bounds = np.arange(batches + 1) * count // batches
+        dataset = tf.data.Dataset.from_tensor_slices((bounds[:-1], bounds[1:])).map(tf.range)
     return prepared(dataset, make_batch)
 
 

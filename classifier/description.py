@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from tensorflow.keras.preprocessing.image import DirectoryIterator
 
-from classifier import hardware
+from classifier import hardware, workers
 from classifier.console import InputError, warn
 from classifier.files import save
 from classifier.pictures import class_folders, file_names, load_only
@@ -164,12 +164,14 @@ def following(setting: Any, said: dict[str, Any], names: Sequence[str], folder: 
 def settled(setting: Any) -> Any:
     """The Setting of a training with nothing left open: as the run to go on with, or by default."""
     folder = Path(setting.checkpoint_path)
+    if setting.is_restore:
+        workers.have_firsts_files(folder, ("model.json", "split.json"))
     if setting.is_restore and (folder / "model.json").exists():
         setting = go_on(setting, folder, class_folders(setting.train_dir))
     classes = class_folders(setting.train_dir)
     if len(classes) != setting.label_nums:
         print(f"label_nums is {len(classes)}: as many classes as there are in {setting.train_dir}")
-    precision = hardware.precision(setting.precision, setting.recipe)
+    precision, *_ = workers.everyones(hardware.precision(setting.precision, setting.recipe))
     return setting.replace(label_nums=len(classes), precision=precision)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from classifier import workers
 from classifier.console import InputError
 from classifier.machine import cores
 
@@ -82,6 +83,8 @@ def use_devices() -> tf.distribute.Strategy:
         print(f"running on {len(names)} GPU: {', '.join(names)}")
     else:
         print(f"running on the CPU, {cores()} cores")
+    if workers.strategy:
+        return workers.strategy
     if len(devices()) > 1:
         return tf.distribute.MirroredStrategy(devices())
     return tf.distribute.get_strategy()

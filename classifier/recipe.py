@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.keras.preprocessing.image import DirectoryIterator
 
-from classifier import hardware
-from classifier.batches import plain_batches, training_batches
-from classifier.console import warn
+from classifier import hardware, workers
+from classifier.batches import inference_batch, plain_batches, training_batches
+from classifier.console import InputError, warn
 from classifier.pictures import Pictures, mean_and_spread
 
 # Larger batches than the article's 32 keep two cores busier.
@@ -56,7 +56,13 @@ class Recipe(NamedTuple):
 
 
 def article(training: DirectoryIterator, validation: DirectoryIterator) -> Recipe:
-    """The article's recipe to the letter: rmsprop, pictures as the generators load them."""
+    """The article's recipe to the letter: rmsprop, pictures as the generators load them.
+
+    Raises:
+        InputError: there are several machines, of which the article knows nothing.
+    """
+    if workers.strategy:
+        raise InputError("--recipe article trains on one machine; TF_CONFIG must not be set")
     return Recipe(
         training=lambda done: training,
         validation=validation,
@@ -90,12 +96,17 @@ def tuned(
         strokes: the pictures are handwriting, bright on dark, as MNIST's: vary the pen. All others
             are centred, since what is dark on white hardly begins to be learned from.
     """
-    count = len(pictures.labels)
-    room = max(1, MOST_PIXELS_A_BATCH // math.prod(pictures.size))
+    ground = None if strokes else mean_and_spread(pictures)
+    ours = (len(pictures.labels), len(held_out.labels), pictures.grey and held_out.grey, ground)
+    counts, held, greys, grounds = zip(*workers.everyones(ours), strict=True)
+    machines = len(counts)
+    count = machines * min(counts)  # all of them take as many steps, and validate in as many
+    held_batches = min(*held, -(-max(held) // inference_batch(held_out.size)))
+    room = machines * max(1, MOST_PIXELS_A_BATCH // math.prod(pictures.size))
     usual = min(BATCH, room, max(LEAST_BATCH, count // LEAST_STEPS))
     batch = min(batch_size or usual, count)
     devices = len(hardware.devices())
-    batch -= batch % devices  # Keras takes no uneven shares
+    batch = max(devices, batch - batch % devices)  # Keras takes no uneven shares
     steps = count // batch  # those left over are others in every epoch
     if steps >= LEAST_STEPS:
         steps -= steps % STEPS_A_CALL
@@ -103,9 +114,16 @@ def tuned(
     peak = SHORT_RUN_PEAK if short else PEAK_LEARNING_RATE
     return Recipe(
         training=lambda done: training_batches(
-            pictures, classes, batch, steps, range(done, epochs), seed, flip, strokes and not short
+            pictures,
+            classes,
+            batch // machines,
+            steps,
+            range(done, epochs),
+            workers.own_seed(seed),
+            flip,
+            strokes and not short,
         ),
-        validation=plain_batches(held_out, classes),
+        validation=plain_batches(held_out, classes, held_batches if machines > 1 else None),
         steps=steps,
         chance=chance(held_out.labels),
         optimizer=lambda: keras.optimizers.AdamW(
@@ -114,8 +132,8 @@ def tuned(
         # Several devices fail at more than one (Keras 3.15, TensorFlow 2.21).
         steps_a_call=1 if steps % STEPS_A_CALL or devices > 1 else STEPS_A_CALL,
         average_power=SHORT_RUN_POWER if short else AVERAGE_POWER,
-        grey=pictures.grey and held_out.grey,
-        ground=None if strokes else mean_and_spread(pictures),
+        grey=all(greys),
+        ground=grounds[0],
     )
 
 

@@ -1,0 +1,214 @@
+"""The machines of one training, as TF_CONFIG names them, and waiting until all of them are there.
+
+TensorFlow waits for them, too, but says nothing, and hears neither Ctrl-C nor SIGTERM: it keeps
+Python from running until the last one has come. So the others first call the first machine at its
+own address, and when all have, they begin.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from classifier.console import InputError, warn
+
+# A scheduler starts all machines within seconds, unless one must fetch the program's image first.
+LONGEST_WAIT = 600  # seconds
+AGAIN = 0.5  # seconds between two tries
+ANSWER = 5  # seconds: whoever calls and then says nothing is none of ours
+BEGIN = "begin"  # the first machine's answer, if there is nothing against it
+EXAMPLE = (
+    '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
+
+
+class Place(NamedTuple):
+    """Which of the machines this one is."""
+
+    addresses: tuple[str, ...]  # "host:port" of each; the first keeps what is learned
+    index: int
+
+    def name(self, index: int) -> str:
+        """What a machine is called: "worker 2, 10.0.0.2:2222"."""
+        return f"worker {index + 1}, {self.addresses[index]}"
+
+    def host_and_port(self, index: int) -> tuple[str, int]:
+        """Where a machine listens."""
+        host, port = self.addresses[index].rsplit(":", 1)
+        return host.strip("[]"), int(port)  # an IPv6 address stands in brackets
+
+
+# ---------------------------------------------------------------- TF_CONFIG
+
+
+def here() -> Place | None:
+    """What TF_CONFIG says; None if it is not set, or names one machine only.
+
+    Raises:
+        ValueError: it can't be meant so; the message is one line.
+    """
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return None
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"TF_CONFIG is no JSON ({error}); it looks like {EXAMPLE}") from None
+    machines = {}  # from (job, index) to its address
+    try:
+        for job in ("chief", "worker"):  # a chief is the first of the workers by another name
+            for index, address in enumerate(said["cluster"].get(job, [])):
+                if not 0 < int(address.rsplit(":", 1)[1]) < 65536:
+                    raise ValueError("no such port")
+                machines[job, index] = address
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        machines = {}
+    if not machines or len(set(machines.values())) < len(machines):
+        raise ValueError(
+            f"TF_CONFIG: its cluster must list each machine's host and port once, as in {EXAMPLE}"
+        )
+    try:
+        task = (said["task"]["type"], said["task"]["index"])
+    except (KeyError, TypeError):
+        raise ValueError(
+            f"TF_CONFIG lacks its task, which of the machines this one is, as in {EXAMPLE}"
+        ) from None
+    if task not in list(machines) or type(task[1]) is not int:
+        known = ", ".join(f"{job} {index}" for job, index in machines)
+        raise ValueError(f"TF_CONFIG: its task, {task[0]} {task[1]!r}, is none of {known}")
+    place = Place(tuple(machines.values()), list(machines).index(task))
+    return place if len(machines) > 1 else None
+
+
+def check() -> Place | None:
+    """What here() says; if TF_CONFIG can't be meant so, one line and an end with status 2."""
+    try:
+        return here()
+    except ValueError as error:
+        warn(f"{Path(sys.argv[0]).name}: {error}")
+        sys.exit(2)
+
+
+# ---------------------------------------------------------------- waiting
+
+
+class Wait:
+    """Says whom this machine waits for, whenever it is someone else, and when it gives up."""
+
+    def __init__(self):
+        self.limit, self.whom = time.monotonic() + LONGEST_WAIT, ""
+
+    def for_(self, whom: str) -> None:
+        """Raise InputError if this machine has waited too long."""
+        if time.monotonic() > self.limit:
+            raise InputError(
+                f"waited {LONGEST_WAIT:.0f} s for {whom}; is the program started there, with the "
+                "same list in TF_CONFIG, and its port open to this machine?"
+            )
+        if whom != self.whom:
+            self.whom = whom
+            print(f"waiting for {whom}", flush=True)
+
+
+def meet(place: Place, asked: dict[str, Any]) -> None:
+    """Say who this machine is, and wait until all are there.
+
+    Args:
+        place: of this machine.
+        asked: what it is to do, in terms of JSON; the others must be asked for the same.
+
+    Raises:
+        InputError: they didn't come in time; or this one differs from the first.
+    """
+    print(f"worker {place.index + 1} of {len(place.addresses)}, {place.addresses[place.index]}")
+    wait = Wait()
+    with own_port(place, wait) as door:
+        if place.index == 0:
+            be_called(place, asked, wait, door)
+    if place.index > 0:
+        call(place, asked, wait)
+
+
+def own_port(place: Place, wait: Wait) -> socket.socket:
+    """This machine's port, as soon as it is free: an earlier training may be about to end."""
+    while True:
+        try:
+            door = socket.create_server(("", place.host_and_port(place.index)[1]))
+            door.settimeout(AGAIN)
+            return door
+        except OSError as error:
+            port = place.host_and_port(place.index)[1]
+            wait.for_(f"port {port} of this machine ({error.strerror or error})")
+            time.sleep(AGAIN)
+
+
+def be_called(place: Place, asked: dict[str, Any], wait: Wait, door: socket.socket) -> None:
+    """The first machine's part: wait until all others have called, then have them begin."""
+    callers: dict[int, socket.socket] = {}
+    while missing := sorted(set(range(1, len(place.addresses))) - callers.keys()):
+        wait.for_(" and ".join(map(place.name, missing)))
+        callers = {index: caller for index, caller in callers.items() if has_not_hung_up(caller)}
+        try:
+            caller, _ = door.accept()
+        except TimeoutError:
+            continue
+        try:
+            caller.settimeout(ANSWER)
+            index, *said = json.loads(caller.makefile(encoding="utf-8").readline())
+            fault = difference(said, [list(place.addresses), asked])
+            if index in callers:
+                fault = f"another machine is worker {index + 1} already"
+            if fault:
+                caller.sendall(f"{fault}\n".encode())
+                warn(f"worker {index + 1} was sent away: {fault}")
+            elif index in missing:
+                callers[index] = caller
+        except (OSError, ValueError, TypeError):
+            continue  # none of ours
+    for caller in callers.values():
+        with contextlib.suppress(OSError):  # lost now, as it could be a second later
+            caller.sendall(f"{BEGIN}\n".encode())
+
+
+def has_not_hung_up(caller: socket.socket) -> bool:
+    caller.settimeout(0)
+    try:
+        return caller.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def call(place: Place, asked: dict[str, Any], wait: Wait) -> None:
+    """Another machine's part: call the first until it says to begin."""
+    while True:
+        wait.for_(place.name(0))
+        with contextlib.suppress(OSError):
+            with socket.create_connection(place.host_and_port(0), ANSWER) as line:
+                line.sendall(json.dumps([place.index, place.addresses, asked]).encode() + b"\n")
+                line.settimeout(max(AGAIN, wait.limit - time.monotonic()))
+                wait.for_(f"the others, with {place.name(0)}")
+                answer = line.makefile(encoding="utf-8").readline().rstrip("\n")
+            if answer == BEGIN:
+                return
+            if answer:
+                raise InputError(f"{place.name(0)} sent this one away: {answer}")
+        time.sleep(AGAIN)
+
+
+def difference(theirs: list, ours: list) -> str | None:
+    """In what two machines' (addresses, what they were asked for) differ, in words."""
+    (their_addresses, their_flags), (addresses, flags) = theirs, ours
+    if their_addresses != addresses:
+        return f"its TF_CONFIG lists {', '.join(their_addresses)}, not {', '.join(addresses)}"
+    for name in sorted(their_flags.keys() | flags):
+        if their_flags.get(name) != flags.get(name):
+            there, here = (asked.get(name, "not given") for asked in (their_flags, flags))
+            return f"its --{name} is {there}, the first machine's {here}"
+    return None

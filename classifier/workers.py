@@ -1,0 +1,243 @@
+"""Training on several machines at once: what differs there from training on one.
+
+The machines are named by TF_CONFIG, and TensorFlow's MultiWorkerMirroredStrategy joins them: each
+has a share of the pictures and of every batch, and all have the same weights. The first machine
+alone keeps what is learned. On one machine each function here gives back what it was given.
+"""
+
+import contextlib
+import copy
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from classifier import cluster
+from classifier.console import InputError, warn
+from classifier.files import save
+from classifier.pictures import file_names, load_only
+from classifier.weights import random_states
+
+if TYPE_CHECKING:
+    from tensorflow.keras.preprocessing.image import DirectoryIterator
+
+# What may differ between the machines of a training: where things are, and how much memory.
+OWN = ("data_dir", "train_dir", "test_dir", "imp_dir", "checkpoint_path", "cache_limit")
+# Between the seeds of two machines; a training itself uses its seed and the next one.
+BETWEEN_SEEDS = 1000
+
+
+class Strategy(tf.distribute.MultiWorkerMirroredStrategy):
+    """TensorFlow's, as Keras 3.15 can use it (keras#20585)."""
+
+    def reduce(self, reduce_op, value, axis):
+        if isinstance(value, tuple):  # a batch, of which Keras wants to know the shape
+            return tuple(self.experimental_local_results(part)[0] for part in value)
+        return super().reduce(reduce_op, value, axis=None)  # Keras's axis, 0, is none of a number's
+
+    def experimental_distribute_dataset(self, dataset, options=None):
+        # It is this machine's share already.
+        return self.distribute_datasets_from_function(lambda context: dataset)
+
+
+place: cluster.Place | None = None  # of this machine, while it trains with others
+strategy: Strategy | None = None  # by which they train
+
+
+def together(train: Callable[[Any], Any], setting: Any) -> Any:
+    """train(setting); on all machines together, if TF_CONFIG names several.
+
+    Raises:
+        InputError: the others didn't come, or differ, or one of them was lost.
+    """
+    global place
+    place = cluster.here()
+    if place is None:
+        return train(setting)
+    asked = {name: value for name, value in vars(setting).items() if name not in OWN}
+    cluster.meet(place, asked)
+    join()
+    try:
+        if place.index == 0:
+            return train(setting)
+        with kept_by_first(setting) as setting:
+            return train(setting)
+    except tf.errors.OpError as error:
+        if reason := lost(error.message):
+            raise InputError(reason) from None
+        raise
+
+
+def join() -> None:
+    """Make the strategy, now that all machines are there.
+
+    Raises:
+        InputError: there are several GPUs here.
+    """
+    global strategy
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        raise InputError(
+            "TF_CONFIG: a worker takes one GPU, and sees several here; start a worker for each, "
+            "with CUDA_VISIBLE_DEVICES and a port of its own"
+        )
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # it can't be said later on
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:  # Python hears none as long as TensorFlow waits for the others
+        signal.signal(number, signal.SIG_DFL)
+    strategy = Strategy()
+    for number, handler in handlers.items():  # TensorFlow has put its own in their place
+        signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def kept_by_first(setting: Any) -> Iterator[Any]:
+    """The Setting of a machine that keeps nothing: what it writes goes to a folder that vanishes.
+
+    What it would print is the first machine's to say. Its end by a signal leaves nothing to tell,
+    but for that.
+    """
+    if not Path(setting.train_dir).is_dir():
+        raise InputError(f"{setting.train_dir}: no such folder; each machine needs the pictures")
+    scratch = tempfile.mkdtemp(prefix="mnist_keras-")
+
+    def stop(number, frame):
+        warn(f"interrupted; what was learned is with {place.name(0)}")
+        shutil.rmtree(scratch, ignore_errors=True)
+        os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    print(f"training; {place.name(0)} keeps what is learned, and says how it goes", flush=True)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield setting.replace(
+                data_dir=scratch,
+                train_dir=setting.train_dir,
+                test_dir=setting.test_dir,
+                checkpoint_path=os.path.join(scratch, "model_weight"),
+                is_restore=setting.is_restore and not setting.restore_model,
+                restore_model=None,
+            )
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def lost(message: str) -> str | None:
+    """What to tell if TensorFlow's error says that another machine is lost; else None."""
+    if "task:" not in message and "ollective" not in message:
+        return None
+    named = {int(index) for index in re.findall(r"/task:(\d+)", message)} - {place.index}
+    others = [index for index in range(len(place.addresses)) if index != place.index]
+    gone = sorted(named & set(others)) or [index for index in others if not answers(index)]
+    who = " and ".join(map(place.name, gone)) or "one of the machines"
+    return (
+        f"{who} is lost; finished epochs are saved on the first machine, and the same command with "
+        "--is_restore on all machines goes on from there"
+    )
+
+
+def answers(index: int) -> bool:
+    """Whether a machine's port is open."""
+    try:
+        socket.create_connection(place.host_and_port(index), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- agreeing
+
+
+def everyones(value: Any) -> list[Any]:
+    """The value, in terms of JSON, that each machine has, in their order; on one machine [value].
+
+    All machines must come here, or all wait.
+    """
+    if strategy is None:
+        return [value]
+    text = json.dumps(value).encode()
+    words = np.frombuffer(text + b" " * (-len(text) % 4), np.int32)
+    lengths = strategy.gather(tf.constant([len(words)]), axis=0).numpy()
+    together = strategy.gather(tf.constant(words), axis=0).numpy()
+    return [json.loads(part.tobytes()) for part in np.split(together, np.cumsum(lengths)[:-1])]
+
+
+def have_firsts_files(folder: Path, names: Sequence[str]) -> None:
+    """Write the first machine's files of these names, if it has them, into the others' folder."""
+    if strategy is None:
+        return
+    there = [path for path in (folder / name for name in names) if path.exists()]
+    mine = {path.name: path.read_text(encoding="utf-8") for path in there}
+    firsts = everyones(mine if place.index == 0 else {})[0]
+    if place.index > 0:
+        for name, text in firsts.items():
+            save(folder / name, text.encode())
+
+
+def share(iterator: "DirectoryIterator") -> "DirectoryIterator":
+    """An iterator over this machine's share of the files: every n-th, so that classes keep theirs.
+
+    Raises:
+        InputError: the machines have different files, or too few.
+    """
+    if strategy is None:
+        return iterator
+    names, machines = file_names(iterator), len(place.addresses)
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "backslashreplace")).hexdigest()
+    has = f"{len(names)} pictures of {len(iterator.class_indices)} classes"
+    first, *others = everyones([has, digest])
+    for index, other in enumerate(others, start=1):
+        if other != first:
+            but = "as many by other names" if other[0] == first[0] else other[0]
+            raise InputError(
+                f"{iterator.directory}: {place.name(0)} has {first[0]} here, {place.name(index)} "
+                f"{but}; all machines need the same ones"
+            )
+    if len(names) < machines:
+        raise InputError(f"{iterator.directory}: too few pictures for {machines} machines")
+    part = copy.copy(iterator)
+    load_only(part, names[place.index :: machines])
+    return part
+
+
+def own_seed(seed: int) -> int:
+    """A seed of this machine's own; the first one has the training's."""
+    return seed if strategy is None else (seed + BETWEEN_SEEDS * place.index) % 2**31
+
+
+def as_first(model: keras.Model, done: int) -> int:
+    """Give the model and its optimizer the first machine's values, and its layers own seeds.
+
+    Args:
+        model: compiled; its optimizer is built.
+        done: the epochs that are behind it.
+
+    Returns:
+        The epochs that are behind the first machine's.
+    """
+    if strategy is None:
+        return done
+    for variable in [*model.weights, *model.optimizer.variables]:
+        bits = np.atleast_1d(variable.numpy()).view(np.int32)  # a sum of -0.0 and 0.0 is 0.0
+        mine = bits if place.index == 0 else np.zeros_like(bits)
+        firsts = strategy.reduce("SUM", tf.constant(mine), axis=None).numpy()
+        if place.index > 0:
+            value = firsts.view(variable.numpy().dtype)
+            variable.assign(value.reshape(variable.shape))
+    states = random_states(model)
+    drawn = [[int(number) for number in state.numpy()] for state in states]
+    done, drawn = everyones([done, drawn])[0]
+    for state, (seed, count) in zip(states, drawn, strict=True):
+        state.assign([own_seed(seed), count])
+    return done

@@ -1,0 +1,70 @@
+"""One of the machines in tests/test_workers.py: trains a tiny network as told, beside the others.
+
+python -m tests.worker JOBS.json, a list of {"setting": …, "kill": epoch, "dropout": …, "kept": …}
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import keras
+from keras import layers
+
+import mnist_keras
+from classifier import batches, console, hardware, workers
+from classifier.weights import random_states
+
+JOB = {}
+
+
+def build_model(setting):
+    return keras.Sequential(
+        [
+            keras.Input(setting.input_shape),
+            layers.AveragePooling2D(4),
+            layers.Flatten(),
+            layers.Dropout(JOB.get("dropout", 0.0), seed=setting.seed),
+            layers.Dense(setting.label_nums, activation="softmax", dtype="float32"),
+        ]
+    )
+
+
+class Told(keras.callbacks.Callback):
+    """Ends this machine as it is told, and keeps what it has learned and from what it drew."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == JOB.get("kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_train_end(self, logs=None):
+        if "kept" in JOB:
+            states = [state.numpy().tolist() for state in random_states(self.model)]
+            weights = [weight.tolist() for weight in self.model.get_weights()]
+            Path(JOB["kept"]).write_text(json.dumps({"weights": weights, "states": states}))
+
+
+def jobs(setting) -> None:
+    """Train as each of the jobs says; setting has the folders."""
+    for job in json.loads(Path(sys.argv[1]).read_text()):
+        JOB.clear()
+        JOB.update(job)
+        try:
+            mnist_keras.train(setting.replace(**job["setting"]))
+        except console.InputError as error:
+            print(error, file=sys.stderr)
+
+
+def augment(images, seed, flip=False):
+    return images  # so that machines with half a batch each see what one with a whole one sees
+
+
+if __name__ == "__main__":
+    mnist_keras.build_model = build_model
+    batches.augment = augment
+    callbacks = mnist_keras.checkpoint_callbacks
+    mnist_keras.checkpoint_callbacks = lambda *given: [*callbacks(*given), Told()]
+    setting = mnist_keras.Setting(precision="float32", **json.loads(sys.argv[2]))
+    with console.one_line_errors(), hardware.one_line_errors():
+        workers.together(jobs, setting)
