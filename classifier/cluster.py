@@ -107,8 +107,8 @@ class Wait:
         """Raise InputError if this machine has waited too long."""
         if time.monotonic() > self.limit:
             raise InputError(
-                f"waited {LONGEST_WAIT:.0f} s for {whom}; is the program started there, with the "
-                "same list in TF_CONFIG, and its port open to this machine?"
+                f"waited {LONGEST_WAIT:.0f} s for {self.whom or whom}; is the program started "
+                "there, with the same list in TF_CONFIG, and its port open to this machine?"
             )
         if whom != self.whom:
             self.whom = whom
@@ -159,16 +159,16 @@ def be_called(place: Place, asked: dict[str, Any], wait: Wait, door: socket.sock
             continue
         try:
             caller.settimeout(ANSWER)
-            index, *said = json.loads(caller.makefile(encoding="utf-8").readline())
-            fault = difference(said, [list(place.addresses), asked])
-            if index in callers:
+            index, addresses, flags = json.loads(caller.makefile(encoding="utf-8").readline())
+            fault = difference(index, addresses, flags, place, asked)
+            if not fault and index in callers:
                 fault = f"another machine is worker {index + 1} already"
             if fault:
                 caller.sendall(f"{fault}\n".encode())
-                warn(f"worker {index + 1} was sent away: {fault}")
+                warn(f"a machine was sent away: {fault}")
             elif index in missing:
                 callers[index] = caller
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, AttributeError):
             continue  # none of ours
     for caller in callers.values():
         with contextlib.suppress(OSError):  # lost now, as it could be a second later
@@ -202,13 +202,16 @@ def call(place: Place, asked: dict[str, Any], wait: Wait) -> None:
         time.sleep(AGAIN)
 
 
-def difference(theirs: list, ours: list) -> str | None:
-    """In what two machines' (addresses, what they were asked for) differ, in words."""
-    (their_addresses, their_flags), (addresses, flags) = theirs, ours
-    if their_addresses != addresses:
-        return f"its TF_CONFIG lists {', '.join(their_addresses)}, not {', '.join(addresses)}"
-    for name in sorted(their_flags.keys() | flags):
-        if their_flags.get(name) != flags.get(name):
-            there, here = (asked.get(name, "not given") for asked in (their_flags, flags))
-            return f"its --{name} is {there}, the first machine's {here}"
+def difference(
+    index: int, addresses: list[str], flags: dict[str, Any], place: Place, asked: dict[str, Any]
+) -> str | None:
+    """In what a caller, its list and what it was asked for differ from the first's, in words."""
+    worker = f"worker {index + 1}"
+    if addresses != list(place.addresses):
+        there, here = map(", ".join, (addresses, place.addresses))
+        return f"TF_CONFIG of {worker} lists {there}, that of worker 1 {here}"
+    for name in sorted(flags.keys() | asked):
+        if flags.get(name) != asked.get(name):
+            there, here = (given.get(name, "not given") for given in (flags, asked))
+            return f"--{name} of {worker} is {there}, of worker 1 {here}"
     return None

@@ -9,10 +9,12 @@ import signal
 import sys
 from pathlib import Path
 
+import mnist_keras  # before Keras, since it keeps TensorFlow's log off stderr
+
+# isort: split
 import keras
 from keras import layers
 
-import mnist_keras
 from classifier import batches, console, hardware, workers
 from classifier.weights import random_states
 
@@ -63,6 +65,7 @@ def augment(images, seed, flip=False):
 if __name__ == "__main__":
     mnist_keras.build_model = build_model
     batches.augment = augment
+    mnist_keras.report.training = lambda *given: None  # charts take longer than all else here
     callbacks = mnist_keras.checkpoint_callbacks
     mnist_keras.checkpoint_callbacks = lambda *given: [*callbacks(*given), Told()]
     setting = mnist_keras.Setting(precision="float32", **json.loads(sys.argv[2]))
