@@ -65,6 +65,8 @@ def together(train: Callable[[Any], Any], setting: Any) -> Any:
     place = cluster.here()
     if place is None:
         return train(setting)
+    if place.index > 0 and not Path(setting.train_dir).is_dir():
+        raise InputError(f"{setting.train_dir}: no such folder; each machine needs the pictures")
     asked = {name: value for name, value in vars(setting).items() if name not in OWN}
     cluster.meet(place, asked)
     join()
@@ -93,8 +95,6 @@ def join() -> None:
         )
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # it can't be said later on
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in handlers:  # Python hears none as long as TensorFlow waits for the others
-        signal.signal(number, signal.SIG_DFL)
     strategy = Strategy()
     for number, handler in handlers.items():  # TensorFlow has put its own in their place
         signal.signal(number, handler)
@@ -104,11 +104,8 @@ def join() -> None:
 def kept_by_first(setting: Any) -> Iterator[Any]:
     """The Setting of a machine that keeps nothing: what it writes goes to a folder that vanishes.
 
-    What it would print is the first machine's to say. Its end by a signal leaves nothing to tell,
-    but for that.
+    What it would print is the first machine's to say.
     """
-    if not Path(setting.train_dir).is_dir():
-        raise InputError(f"{setting.train_dir}: no such folder; each machine needs the pictures")
     scratch = tempfile.mkdtemp(prefix="mnist_keras-")
 
     def stop(number, frame):
@@ -142,8 +139,8 @@ def lost(message: str) -> str | None:
     gone = sorted(named & set(others)) or [index for index in others if not answers(index)]
     who = " and ".join(map(place.name, gone)) or "one of the machines"
     return (
-        f"{who} is lost; finished epochs are saved on the first machine, and the same command with "
-        "--is_restore on all machines goes on from there"
+        f"{who} is lost, and may say why itself; the epochs that were finished are saved on the "
+        "first machine, and the same command with --is_restore on all machines goes on from there"
     )
 
 

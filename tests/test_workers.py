@@ -202,7 +202,7 @@ def begin(folder: Path, run: str, jobs: list[list[dict]]) -> list[tuple[str, sub
         setting = {"train_dir": str(folder / "train"), "epochs": 3, "batch_size": 96}
         machine = subprocess.Popen(
             [sys.executable, "-m", "tests.worker", path, json.dumps(setting)],
-            env=environment(addresses, place),
+            env=environment(addresses, place) | {"TMPDIR": str(folder)},
             cwd=SCRIPT.parent,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -258,7 +258,7 @@ def test_a_machine_that_is_lost_is_named_and_what_to_do(folder):
     first = kept(folder, "first-0")
     assert first["status"] == 1
     assert re.fullmatch(
-        r"worker.py: worker 2, 127.0.0.1:\d+ is lost; .* --is_restore on all .*\n", first["said"]
+        r"worker.py: worker 2, 127.0.0.1:\d+ is lost, .* --is_restore on all .*\n", first["said"]
     )
 
 
