@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 OWN = ("data_dir", "train_dir", "test_dir", "imp_dir", "checkpoint_path", "cache_limit")
 # Between the seeds of two machines; a training itself uses its seed and the next one.
 BETWEEN_SEEDS = 1000
+# What TensorFlow raises on the machines that are left, depending on what they were at.
+LOST = (
+    *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
+    *(tf.errors.DeadlineExceededError, tf.errors.InternalError),
+)
 
 
 class Strategy(tf.distribute.MultiWorkerMirroredStrategy):
@@ -67,6 +72,11 @@ def together(train: Callable[[Any], Any], setting: Any) -> Any:
         return train(setting)
     if place.index > 0 and not Path(setting.train_dir).is_dir():
         raise InputError(f"{setting.train_dir}: no such folder; each machine needs the pictures")
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        raise InputError(
+            "TF_CONFIG: a worker takes one GPU, and sees several here; start a worker for each, "
+            "with CUDA_VISIBLE_DEVICES and a port of its own"
+        )
     asked = {name: value for name, value in vars(setting).items() if name not in OWN}
     cluster.meet(place, asked)
     join()
@@ -75,24 +85,20 @@ def together(train: Callable[[Any], Any], setting: Any) -> Any:
             return train(setting)
         with kept_by_first(setting) as setting:
             return train(setting)
-    except tf.errors.OpError as error:
-        if reason := lost(error.message):
-            raise InputError(reason) from None
-        raise
+    except LOST as error:
+        if not (gone := lost(error.message)):
+            raise
+        names = " and ".join(map(place.name, gone))
+        raise InputError(
+            f"{names} is lost, and may say why itself; the epochs that were finished are saved on "
+            "the first machine, and the same command with --is_restore on all machines goes on "
+            "from there"
+        ) from None
 
 
 def join() -> None:
-    """Make the strategy, now that all machines are there.
-
-    Raises:
-        InputError: there are several GPUs here.
-    """
+    """Make the strategy, now that all machines are there."""
     global strategy
-    if len(tf.config.list_physical_devices("GPU")) > 1:
-        raise InputError(
-            "TF_CONFIG: a worker takes one GPU, and sees several here; start a worker for each, "
-            "with CUDA_VISIBLE_DEVICES and a port of its own"
-        )
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # it can't be said later on
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     strategy = Strategy()
@@ -130,18 +136,13 @@ def kept_by_first(setting: Any) -> Iterator[Any]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def lost(message: str) -> str | None:
-    """What to tell if TensorFlow's error says that another machine is lost; else None."""
-    if "task:" not in message and "ollective" not in message:
-        return None
-    named = {int(index) for index in re.findall(r"/task:(\d+)", message)} - {place.index}
+def lost(message: str) -> list[int]:
+    """The other machines that TensorFlow's message names, else those that don't answer."""
     others = [index for index in range(len(place.addresses)) if index != place.index]
-    gone = sorted(named & set(others)) or [index for index in others if not answers(index)]
-    who = " and ".join(map(place.name, gone)) or "one of the machines"
-    return (
-        f"{who} is lost, and may say why itself; the epochs that were finished are saved on the "
-        "first machine, and the same command with --is_restore on all machines goes on from there"
-    )
+    named = {int(index) for index in re.findall(r"/task:(\d+)", message)}
+    return [index for index in others if index in named] or [
+        index for index in others if not answers(index)
+    ]
 
 
 def answers(index: int) -> bool:
@@ -166,8 +167,8 @@ def everyones(value: Any) -> list[Any]:
     text = json.dumps(value).encode()
     words = np.frombuffer(text + b" " * (-len(text) % 4), np.int32)
     lengths = strategy.gather(tf.constant([len(words)]), axis=0).numpy()
-    together = strategy.gather(tf.constant(words), axis=0).numpy()
-    return [json.loads(part.tobytes()) for part in np.split(together, np.cumsum(lengths)[:-1])]
+    joined = strategy.gather(tf.constant(words), axis=0).numpy()
+    return [json.loads(part.tobytes()) for part in np.split(joined, np.cumsum(lengths)[:-1])]
 
 
 def have_firsts_files(folder: Path, names: Sequence[str]) -> None:
