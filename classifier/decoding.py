@@ -46,7 +46,7 @@ class Decoding:
     """
 
     def __init__(self, paths: Sequence[str], size: tuple[int, int], processes: int):
-        self.size, self.left = size, set(paths)
+        self.size, self.left, self.folders = size, set(paths), last_changed(paths)
         self.chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
         self.workers = [
             start_worker(self.chunks[first::processes], size) for first in range(processes)
@@ -96,11 +96,18 @@ def begin(paths: Sequence[str], size: tuple[int, int]) -> None:
 def decoding_of(paths: Sequence[str], size: tuple[int, int]) -> Decoding | None:
     """What has begun to decode these pictures, or does so now; None if it wouldn't pay."""
     for begun in AHEAD:
-        if begun.size == size and begun.left.issuperset(paths):
+        same = last_changed(paths).items() <= begun.folders.items()
+        if same and begun.size == size and begun.left.issuperset(paths):
             return begun
     if len(paths) >= MANY and cores() > 1:
         return Decoding(paths, size, min(cores(), MOST_PROCESSES))
     return None
+
+
+def last_changed(paths: Sequence[str]) -> dict[str, int]:
+    """When a file came to, or went from, each of the folders that the pictures are in."""
+    folders = {os.path.dirname(path) for path in paths}
+    return {folder: os.stat(folder).st_mtime_ns for folder in folders}
 
 
 def start_worker(chunks: list[Sequence[str]], size: tuple[int, int]) -> subprocess.Popen:

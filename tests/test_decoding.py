@@ -151,6 +151,20 @@ def test_of_another_size_or_a_second_time_pictures_are_decoded_anew(begun, files
     assert decoding.decoding_of(files, SIZE) is not begun[0]
 
 
+def test_pictures_that_others_have_taken_the_place_of_are_decoded_anew(begun, tmp_path):
+    """As mnist_parser.ensure does after a parser was killed, and after this has begun."""
+    for name, value in (("train", 10), ("new", 200)):
+        for index in range(3):
+            save(tmp_path / name / "7", f"{index}.png", np.full((*SIZE, 3), value, np.uint8))
+    files = [str(tmp_path / "train" / "7" / f"{index}.png") for index in range(3)]
+    decoding.begin(files, SIZE)
+    begun[0].read_chunk()
+    (tmp_path / "train").rename(tmp_path / "old")
+    (tmp_path / "new").rename(tmp_path / "train")
+    assert_same(pictures.all_decoded(files, SIZE, decode), files)
+    assert decode(files[0], SIZE).max() == 200
+
+
 @pytest.mark.parametrize(
     "given",
     [
