@@ -111,6 +111,7 @@ def begun(monkeypatch) -> list[Decoding]:
     """What was begun; two cores and two pictures are enough for it."""
     monkeypatch.setattr(decoding, "cores", lambda: 2)
     monkeypatch.setattr(decoding, "MANY", 2)
+    monkeypatch.setattr(decoding, "MANY_AHEAD", 2)
     monkeypatch.setattr(decoding, "AHEAD", [])
     return decoding.AHEAD
 
@@ -118,6 +119,7 @@ def begun(monkeypatch) -> list[Decoding]:
 def test_many_pictures_are_decoded_by_as_many_processes_as_there_are_cores(begun, files):
     assert len(decoding.decoding_of(files, SIZE).workers) == 2
     assert decoding.decoding_of(files[:1], SIZE) is None
+    decoding.begin(files[:1], SIZE)
     assert not begun
 
 
@@ -127,7 +129,7 @@ def test_on_one_core_there_is_nothing_to_be_won(begun, files, monkeypatch):
     assert not begun and decoding.decoding_of(files, SIZE) is None
 
 
-def test_what_has_begun_is_what_load_takes_and_one_core_was_left_alone(begun, tmp_path, capsys):
+def test_what_has_begun_is_what_load_takes(begun, tmp_path, capsys):
     from mnist_keras import data_generator  # here, since TensorFlow takes seconds
 
     write_digits(tmp_path / "train", 100, seed=1)
@@ -135,11 +137,11 @@ def test_what_has_begun_is_what_load_takes_and_one_core_was_left_alone(begun, tm
     setting = Setting(data_dir=str(tmp_path))
     pictures.begin(setting)
     (decoder,) = begun
-    assert len(decoder.workers) == 1 and len(decoder.left) == 101
+    assert len(decoder.workers) == 2 and len(decoder.left) == 101
     for iterator in data_generator(setting):
         kept = pictures.load(iterator, None)
         assert_same(kept.pixels.repeat(3, axis=-1), kept.paths, (28, 28))
-    assert not decoder.left and decoder.workers[0].poll() == 0
+    assert not decoder.left and [worker.poll() for worker in decoder.workers] == [0, 0]
     assert f"{tmp_path / 'train' / '0' / 'broken.png'}: left out" in capsys.readouterr().err
 
 
