@@ -35,7 +35,7 @@ from keras import layers
 from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGenerator
 
 import mnist_parser
-from classifier import batches, description, hardware, pictures, predictions
+from classifier import batches, description, hardware, opener, pictures, predictions
 from classifier import recipe, report, run_folder, trained, workers
 from classifier.built import built
 from classifier.charts import Prediction, drop_pictures
@@ -250,7 +250,7 @@ def choose_recipe(
     if setting.recipe == "article":
         if source == setting.train_dir:  # the parser's own pictures are whole
             for iterator in (training, validation):
-                pictures.leave_out_broken(iterator, pictures.decode_as_article)
+                pictures.leave_out_broken(iterator, opener.decode_as_article)
         return recipe.article(training, validation)
     learned, held_out = (
         pictures.load(workers.share(files), setting.cache_limit, beside=folder / "pixels" / name)
@@ -287,7 +287,7 @@ def evaluate(setting: Setting) -> tuple[float, float]:
         mnist_parser.ensure(setting.train_dir, setting.data_dir)
     source = mnist_parser.source_of(setting.test_dir, setting.data_dir)
     mnist_parser.remind_of_stand_in("it is measured on", source, setting.data_dir)
-    decode = pictures.decoder(setting.recipe)
+    decode = opener.decoder(setting.recipe)
     test = pictures.load(test_generator(known), setting.cache_limit, decode)
     model, weights = load_network(known, test.grey)
     chances = model.predict(batches.plain_batches(test, len(classes)), verbose=0)
@@ -360,7 +360,7 @@ def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction
     if clean and said["classes"] == reading.DIGITS and size == (drawn.SIDE, drawn.SIDE):
         read = reading.reader(model, load_judge())
     else:
-        look = functools.partial(handwriting.look if clean else pictures.look, size=size)
+        look = functools.partial(handwriting.look if clean else opener.look, size=size)
         read = functools.partial(predictions.read, model, said["classes"], look)
     rows = []
     batch = batches.inference_batch(size)

@@ -10,7 +10,8 @@ import tensorflow as tf
 from classifier import hardware
 from classifier.console import InputError
 from classifier.machine import cores
-from classifier.pictures import DECODE_ERRORS, Pictures, reason
+from classifier.opener import DECODE_ERRORS, reason
+from classifier.pictures import Pictures
 
 # Validation and prediction need no gradients; larger batches than this many pixels are no faster.
 INFERENCE_PIXELS = 512 * 28 * 28

@@ -35,8 +35,8 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 import pickle, sys
 sys.path[:], *task = pickle.load(sys.stdin.buffer)
-from classifier import decoding, pictures
-decoding.work(pictures.try_decode, *task)
+from classifier import decoding, opener
+decoding.work(opener.try_decode, *task)
 """
 
 

@@ -8,19 +8,17 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from classifier.files import save
+from classifier.opener import Decoder
 
 # The file may take this share of the disk that is free: others need room, too.
 SHARE = 0.5
 WHAT = "decoded pictures, so that they need not be decoded in every epoch; may be deleted"
-
-# From a file and (height, width) to its pixels, uint8 [height, width, 3].
-Decoder = Callable[[str, tuple[int, int]], np.ndarray]
 
 
 class OnDisk:

@@ -1,11 +1,8 @@
-"""Files become pixels: found, opened, checked, resized, kept."""
+"""Folders of pictures: found, decoded, checked, kept."""
 
-import contextlib
-import logging
 import math
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,18 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from classifier import decoding
 from classifier.console import InputError, progress, warn
 from classifier.machine import cores, free_memory
-from classifier.on_disk import Decoder, OnDisk
+from classifier.on_disk import OnDisk
+from classifier.opener import PICTURE_ENDINGS, Decoder, decode, try_decode
 
 if TYPE_CHECKING:
     from tensorflow.keras.preprocessing.image import DirectoryIterator
 
-# Twice the largest camera in use; beyond it a file is a mishap or an attack.
-MAX_PIXELS = 100_000_000
 # Pictures that a thread decodes at a time: large photos take a tenth of a second each, and Ctrl-C
 # waits for them.
 CHUNK = 16
@@ -35,31 +30,11 @@ MOST_KEPT = 600_000_000
 SMALL_FILE = 10_000  # bytes
 PATIENCE = 5  # seconds that a person waits without asking what is going on
 SAMPLE = 200  # pictures say what a set's mean is to a few hundredths
-THUMBNAIL = 84  # pixels, as many as a cell of a sheet of predictions has for it
-# Endings of the pictures that people have. Pillow opens those that it, or a plug-in, knows.
-KNOWN = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".jp2", ".avif", ".heic", ".heif"),
-)
-with contextlib.suppress(ImportError):  # who has photos of an iPhone may install it
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-FORMATS = Image.registered_extensions()
-PICTURE_ENDINGS = tuple(ending for ending in KNOWN if FORMATS.get(ending) in Image.OPEN)
 # Those that flow_from_directory takes by itself, as in the article.
 ARTICLE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff")
 
 # Who always answers the larger of two such classes is right ten times in eleven.
 UNEVEN = 10
-
-# What is wrong with a picture is said in one line; Pillow's own warnings would be more.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-logging.getLogger("PIL").setLevel(logging.CRITICAL)
-
-# What open_picture and all that is made of it raise for a file that is no whole picture.
-DECODE_ERRORS = (OSError, ValueError)
 
 
 # ---------------------------------------------------------------- found
@@ -162,147 +137,6 @@ def list_pictures(folder: str) -> list[str]:
         return [int(p) if i % 2 else p for i, p in enumerate(parts)], name
 
     return [os.path.join(folder, name) for name in sorted(names, key=naturally)]
-
-
-# ---------------------------------------------------------------- opened
-
-
-def open_picture(
-    path: str | os.PathLike, side: int | None = None, near: tuple[int, int] | None = None
-) -> Image.Image:
-    """The picture upright, in mode L, RGB or, if it has transparent parts, RGBa (premultiplied).
-
-    Args:
-        path: any file that Pillow opens.
-        side: the picture is shrunk to so many pixels a side.
-        near: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is far faster, as long as
-            it is no smaller than this (width, height).
-
-    Raises:
-        OSError: the file can't be read, is no picture, or ends too early.
-        ValueError: it has more than MAX_PIXELS pixels, or none.
-    """
-    try:
-        with open(path, "rb") as file, Image.open(file) as image:
-            if (side or near) and image.width * image.height <= MAX_PIXELS:
-                image.draft(None, near or (side, side))
-            return upright(image, side)
-    except Image.DecompressionBombError:
-        raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
-    except DECODE_ERRORS:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever a broken file trips them into
-        raise ValueError(f"cannot be decoded: {error}") from error
-
-
-def upright(image: Image.Image, side: int | None = None) -> Image.Image:
-    """As open_picture, for a picture that is open already."""
-    check_size(image)
-    image = plain_mode(image)
-    if side and max(image.size) > side:
-        image.thumbnail((side, side), Image.Resampling.BILINEAR)
-    image = ImageOps.exif_transpose(image)
-    return eight_bits(image) if image.mode == "F" else image
-
-
-def check_size(image: Image.Image) -> None:
-    """Raise ValueError if the picture has no pixels, or more than MAX_PIXELS."""
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
-    if not image.width * image.height:
-        raise ValueError("it has no pixels")
-
-
-def plain_mode(image: Image.Image) -> Image.Image:
-    """The picture in mode L, F, RGB or, so that shrinking mixes in no unseen colours, RGBa."""
-    if image.mode == "RGBa":
-        return image.copy()
-    if image.mode.startswith(("I", "F")):
-        return image.convert("F")
-    if image.has_transparency_data:
-        return image.convert("RGBA").convert("RGBa")
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    return image.convert("RGB")
-
-
-def eight_bits(image: Image.Image) -> Image.Image:
-    # Pillow clips 16 bits at 255 where it should scale; nor do these modes say what white is.
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
-    scaled = (values - low) * (255 / max(high - low, 255 / 2))
-    return Image.fromarray(scaled.astype(np.uint8))
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """What open_picture gives, in mode RGB: what is transparent shows white paper."""
-    if image.mode == "RGBa":
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
-
-
-def small(image: Image.Image, side: int = THUMBNAIL) -> np.ndarray:
-    """What open_picture gives, on white, no larger than a sheet shows it: uint8 [h, w, 3]."""
-    image = image.copy()
-    image.thumbnail((side, side))
-    return np.asarray(on_white(image))
-
-
-def reason(error: Exception) -> str:
-    """Why a picture can't be read, in the user's words."""
-    if isinstance(error, UnidentifiedImageError):
-        return "it is no picture"
-    return getattr(error, "strerror", None) or str(error)
-
-
-# ---------------------------------------------------------------- resized
-
-
-def decode(path: str, size: tuple[int, int]) -> np.ndarray:
-    """The picture in the network's (height, width), as a person sees it: uint8 [h, w, 3].
-
-    Raises:
-        OSError, ValueError: as open_picture.
-    """
-    return look(path, size)[1]
-
-
-def resized(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """What open_picture gives, scaled to (height, width): uint8 [height, width, 3]."""
-    # Antialiased, as torchvision and timm do by default: thin lines grow pale, but don't vanish.
-    return np.asarray(on_white(picture).resize(size[::-1], Image.Resampling.BILINEAR))
-
-
-def look(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
-    """The picture, and what the network sees of it, uint8 [h, w, 3]. Raises as open_picture."""
-    height, width = size
-    # Twice the size is as good as all, and four times as many pixels as are needed.
-    picture = open_picture(path, near=(2 * width, 2 * height))
-    return picture, resized(picture, size)
-
-
-def decode_as_article(path: str, size: tuple[int, int]) -> np.ndarray:
-    """The picture as Keras's generators load it, for the article's recipe: uint8 [h, w, 3].
-
-    Raises:
-        OSError, ValueError: it can't be read.
-    """
-    import keras  # here, since it takes seconds, and handwriting and its tests need none of it
-
-    try:
-        with Image.open(path) as image:
-            check_size(image)
-        return np.asarray(keras.utils.load_img(path, target_size=size), np.uint8)
-    except DECODE_ERRORS:
-        raise
-    except Exception as error:  # as in open_picture
-        raise ValueError(f"cannot be decoded: {error}") from error
-
-
-def decoder(recipe: str) -> Decoder:
-    """How files become pixels for a network of that recipe."""
-    return decode_as_article if recipe == "article" else decode
 
 
 # ---------------------------------------------------------------- kept
@@ -412,14 +246,6 @@ def leave_out_broken(
     names = file_names(iterator)
     load_only(iterator, [names[place] for place in whole])
     return whole
-
-
-def try_decode(path: str, size: tuple[int, int], how: Decoder = decode) -> np.ndarray | str:
-    """The pixels, as decode gives them; or in a few words why the picture can't be read."""
-    try:
-        return how(path, size)
-    except DECODE_ERRORS as error:
-        return reason(error)
 
 
 def all_decoded(paths: list[str], size: tuple[int, int], how: Decoder) -> Iterator:

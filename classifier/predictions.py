@@ -12,7 +12,7 @@ from classifier.batches import as_float, as_input
 from classifier.charts import Prediction
 from classifier.console import warn
 from classifier.machine import cores
-from classifier.pictures import DECODE_ERRORS, reason, small
+from classifier.opener import DECODE_ERRORS, reason, small
 
 
 class Seen(NamedTuple):
@@ -28,7 +28,7 @@ def see(files: list[str], look: Callable[[str], tuple[Image.Image, np.ndarray]])
 
     Args:
         files: their paths.
-        look: gives the picture, as pictures.open_picture does, and the network's pixels of it,
+        look: gives the picture, as opener.open_picture does, and the network's pixels of it,
             uint8 [height, width, 3]; or raises OSError or ValueError.
     """
 

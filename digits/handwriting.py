@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from classifier.pictures import open_picture, upright
+from classifier.opener import open_picture, upright
 
 WORK_SIDE = 640  # px; a digit a twentieth of the picture high still has 32 px, more than MNIST's 20
 OVERSAMPLING = 6  # a stroke's edge is set to a sixth of a pixel: more reads no better

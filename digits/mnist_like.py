@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from classifier.pictures import DECODE_ERRORS, Pictures, decode
+from classifier.opener import DECODE_ERRORS, decode
+from classifier.pictures import Pictures
 from digits import drawn, handwriting
 
 # Drawn digits among MNIST's, one to 12: they have what MNIST's writers hardly ever wrote but

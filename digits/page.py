@@ -108,7 +108,7 @@ def read_page(
     """Read all digits on a picture.
 
     Args:
-        image: as pictures.open_picture gives it, at most WORK_SIDE pixels a side.
+        image: as opener.open_picture gives it, at most WORK_SIDE pixels a side.
         chances: the network that reads: uint8 [n, 28, 28] to float32 [n, 10].
         is_digit: the judge: uint8 [n, 28, 28] to float32 [n], the chance to be one digit.
         size: width and height of the upright picture that the boxes are to be given in, if the

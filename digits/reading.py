@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from classifier.batches import as_float, as_input
 from classifier.charts import PAGE_WIDTH, Part, Prediction
-from classifier.pictures import on_white, open_picture, small
+from classifier.opener import on_white, open_picture, small
 from classifier.predictions import answers, see
 from digits import handwriting, page
 from digits.page import Digit, Network, Page

@@ -33,7 +33,7 @@ from PIL import Image
 
 import mnist_keras
 import mnist_parser
-from classifier import description, files, idx, pictures, run_folder, trained, weights
+from classifier import description, files, idx, opener, run_folder, trained, weights
 from classifier.console import InputError, printable, warn
 from digits import handwriting
 from digits.drawn import draw
@@ -268,9 +268,9 @@ def picture_kind(ending: str, *damages: Callable) -> Kind:
     readers = [handwriting.to_mnist]
     readers += [
         functools.partial(decode, size=(28, 28))
-        for decode in (pictures.decode, pictures.decode_as_article)
+        for decode in (opener.decode, opener.decode_as_article)
     ]
-    return Kind(samples, (damaged, *damages), tuple(readers), pictures.DECODE_ERRORS)
+    return Kind(samples, (damaged, *damages), tuple(readers), opener.DECODE_ERRORS)
 
 
 def small_network() -> keras.Sequential:

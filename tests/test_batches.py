@@ -19,7 +19,8 @@ from classifier.batches import (
     vary_stroke,
 )
 from classifier.console import InputError
-from classifier.pictures import Pictures, decode, load
+from classifier.opener import decode
+from classifier.pictures import Pictures, load
 from mnist_keras import data_generator
 from setting import Setting
 

@@ -13,7 +13,7 @@ from helpers import SCRIPT, save, write_digits
 from classifier import decoding, pictures
 from classifier.console import InputError
 from classifier.decoding import CHUNK, Decoding
-from classifier.pictures import decode, try_decode
+from classifier.opener import decode, try_decode
 from setting import Setting
 
 SIZE = (20, 28)

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from classifier.pictures import MAX_PIXELS
+from classifier.opener import MAX_PIXELS
 from digits.drawn import draw
 from digits.handwriting import NoInkError, first_look, ink_threshold, to_mnist
 from tests.pages import draw_pole

@@ -19,10 +19,10 @@ from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 import mnist_keras
-from classifier import batches, charts, pictures, recipe, report, run_folder
+from classifier import batches, charts, opener, recipe, report, run_folder
 from classifier.console import InputError
 from classifier.faster import InParts
-from classifier.pictures import decode
+from classifier.opener import decode
 from classifier.predictions import see
 from classifier.weights import load_weights
 from digits import handwriting
@@ -402,7 +402,7 @@ def test_a_picture_is_cleaned_up_for_the_network_or_taken_as_it_is(tmp_path):
     save(tmp_path, "1.png", pixels, exif=exif)
     (clean,), (plain,) = (
         see([file], functools.partial(look, size=(28, 28)))
-        for look in (handwriting.look, pictures.look)
+        for look in (handwriting.look, opener.look)
     )
     for seen in (clean, plain):
         assert seen.file == file and seen.given.shape == (84, 38, 3)

@@ -5,7 +5,8 @@ import pytest
 from helpers import save, write_digits
 from PIL import Image
 
-from classifier.pictures import Pictures, decode
+from classifier.opener import decode
+from classifier.pictures import Pictures
 from digits.drawn import draw
 from digits.mnist_like import DRAWN_SHARE, looks_like_mnist, with_drawn_digits
 

@@ -10,7 +10,8 @@ from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 from classifier import on_disk
 from classifier.on_disk import OnDisk
-from classifier.pictures import decode, load
+from classifier.opener import decode
+from classifier.pictures import load
 
 SIZE = (6, 5)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from classifier.pictures import upright
+from classifier.opener import upright
 from digits import handwriting, page
 from digits.drawn import draw
 from digits.pieces import find_pieces, seams, take_out_lines

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from classifier import recipe
-from classifier.pictures import Pictures, decode
+from classifier.opener import decode
+from classifier.pictures import Pictures
 from mnist_keras import choose_recipe, data_generator
 from setting import Setting
 

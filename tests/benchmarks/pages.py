@@ -12,7 +12,7 @@ from PIL import Image
 
 from classifier.charts import Prediction
 from classifier.idx import decode_part
-from classifier.pictures import upright
+from classifier.opener import upright
 from classifier.report import UNSURE
 from digits import handwriting, page
 from digits.judge import load_judge

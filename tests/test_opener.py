@@ -1,0 +1,117 @@
+"""What becomes of a picture file: how it is opened, what is refused, and how it is resized."""
+
+import numpy as np
+import pytest
+from helpers import save
+from PIL import Image
+from tensorflow.keras.preprocessing.image import ImageDataGenerator
+
+from classifier import opener
+from classifier.opener import decode, decode_as_article, on_white, open_picture, small
+from classifier.pictures import load
+
+# Opened
+
+
+def test_a_picture_is_seen_as_a_person_sees_it(tmp_path):
+    """Turned as the camera says, on white paper, 16 bits scaled to 8: not as Keras loads it."""
+    ramp = np.arange(24 * 28).reshape(24, 28) / (24 * 28 - 1)
+    deep = (ramp * 65535).astype(np.uint16)
+    save(tmp_path, "deep.png", deep)
+    np.testing.assert_allclose(decode(tmp_path / "deep.png", (24, 28))[..., 0], 255 * ramp, atol=1)
+
+    ink = np.zeros((24, 28, 4), np.uint8)
+    ink[4:20, 12:16, 3] = 255  # black on what is transparent, and black beneath
+    save(tmp_path, "clear.png", ink)
+    expected = 255 - ink[..., 3]
+    np.testing.assert_array_equal(decode(tmp_path / "clear.png", (24, 28))[..., 0], expected)
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    picture = np.random.default_rng(0).integers(0, 256, (28, 24, 3), np.uint8)
+    save(tmp_path, "turned.png", picture, exif=exif)
+    upright = np.rot90(picture, -1)
+    np.testing.assert_array_equal(decode(tmp_path / "turned.png", (24, 28)), upright)
+
+
+def test_a_picture_is_cut_down_to_a_thumbnail_on_white(tmp_path):
+    pixels = np.zeros((90, 200, 4), np.uint8)
+    pixels[20:70, 20:100] = (200, 0, 0, 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path, "1.png", pixels, exif=exif)
+    given = small(open_picture(tmp_path / "1.png"))
+    assert given.shape == (84, 38, 3)
+    np.testing.assert_array_equal(given[[20, -20], 19], [(200, 0, 0), (255, 255, 255)])
+
+
+def test_a_shrunk_picture_has_no_side_larger_than_asked_for(tmp_path):
+    save(tmp_path, "1.png", np.zeros((90, 200), np.uint8))
+    save(tmp_path, "2.jpg", np.full((90, 200, 3), 200, np.uint8))
+    for name in ("1.png", "2.jpg"):
+        picture = open_picture(tmp_path / name, 50)
+        assert max(picture.size) <= 50
+        assert np.ptp(np.asarray(on_white(picture))) <= 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "bomb", "missing"])
+def test_what_is_no_whole_picture_is_refused(tmp_path, damage, monkeypatch):
+    path = tmp_path / "1.png"
+    save(tmp_path, "1.png", np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8))
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:900])
+    elif damage == "text":
+        path.write_text("no picture")
+    elif damage == "bomb":
+        monkeypatch.setattr(opener, "MAX_PIXELS", 1599)
+    else:
+        path.unlink()
+    with pytest.raises(opener.DECODE_ERRORS):
+        open_picture(path)
+
+
+# Resized
+
+
+def picture_files(folder):
+    """Pictures of every kind that Keras reads, of many sizes."""
+    noise = np.random.default_rng(3)
+    colour = noise.integers(0, 256, (40, 31, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(folder / "a", "colour.png", colour)
+    save(folder / "a", "photo.JPG", colour[:25], quality=80)
+    save(folder / "a" / "deeper", "colour.bmp", colour[:, :7])
+    save(folder / "a", "alpha.png", noise.integers(0, 256, (9, 50, 4), np.uint8))
+    save(folder / "a", "turned.jpg", colour, exif=exif)
+    save(folder / "b", "grey.tif", colour[..., 0])
+    save(folder / "b", "deep.png", noise.integers(0, 65536, (28, 24), np.uint16))
+    Image.fromarray(colour).quantize(16).save(folder / "b" / "palette.png")
+    save(folder / "b", "exact.ppm", noise.integers(0, 256, (24, 28, 3), np.uint8))
+
+
+def test_the_article_s_pixels_are_those_that_keras_loads(tmp_path):
+    picture_files(tmp_path)
+    iterator = ImageDataGenerator().flow_from_directory(
+        tmp_path, target_size=(24, 28), shuffle=False, batch_size=9
+    )
+    images, labels = next(iterator)
+    article = load(iterator, None, decode_as_article)
+    assert len(images) == 9
+    np.testing.assert_array_equal(article.pixels, images)
+    np.testing.assert_array_equal(article.labels, labels.argmax(axis=1))
+
+
+def test_what_has_the_right_size_is_not_touched(tmp_path):
+    picture = np.random.default_rng(3).integers(0, 256, (24, 28, 3), np.uint8)
+    save(tmp_path, "exact.png", picture)
+    np.testing.assert_array_equal(decode(str(tmp_path / "exact.png"), (24, 28)), picture)
+
+
+def test_shrunk_to_a_tenth_a_thin_line_grows_pale_but_does_not_vanish(tmp_path):
+    page = np.full((300, 300, 3), 255, np.uint8)
+    page[:, 141] = 0
+    save(tmp_path, "line.png", page)
+    shrunk = decode(str(tmp_path / "line.png"), (30, 30))
+    assert (shrunk.min(axis=1) < 245).all() and (shrunk.max(axis=1) == 255).all()
+    assert (decode_as_article(str(tmp_path / "line.png"), (30, 30)) == 255).all()
