@@ -148,7 +148,7 @@ def test_a_machine_that_waits_ends_at_once_when_told_to():
     assert waiting.stdout.readline() == f"worker 1 of 2, {addresses[0]}\n"
     assert waiting.stdout.readline() == f"waiting for worker 2, {addresses[1]}\n"
     waiting.send_signal(signal.SIGTERM)
-    assert waiting.wait(timeout=5) == 128 + signal.SIGTERM
+    assert waiting.wait(timeout=PATIENCE) == 128 + signal.SIGTERM
     assert waiting.stderr.read() == ""
 
 
