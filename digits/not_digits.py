@@ -16,8 +16,10 @@ from digits import drawn, handwriting
 
 SCALE = 3  # pixels of the canvas for one of MNIST's: fine enough for a pen's edge
 HEIGHT = 28 * SCALE
-# A stick as slim as this is how most people write a 1, whatever it was cut from.
+# A stick as slim as this is how most people write a 1, whatever it was cut from,
 STICK = 0.55  # of its height
+SOLID = 0.55  # and so is a slimmer one that fills so much of its box:
+SOLID_STICK = 0.37  # one in two hundred of MNIST's 1s is broader
 FLAGGED_ONES = 0.03  # of all digits; a third of the 1s
 # Letters and signs that no digit looks like, as in strokes.STYLES: O, S, B, g, q and the like
 # are left out, since nobody could tell them from 0, 5, 8, 9 without the word around them.
@@ -90,14 +92,14 @@ def _drawn(
     while True:
         shape = make(rng, digits)
         box = handwriting.box_of(shape)
-        if box is None or shape.sum() < 2 * SCALE**2 or _is_stick(box):
+        if box is None or shape.sum() < 2 * SCALE**2 or _is_stick(shape[box]):
             continue
         return handwriting.render(shape.astype(np.float32), shape, 28, 28)
 
 
-def _is_stick(box: tuple[slice, slice]) -> bool:
-    height, width = (side.stop - side.start for side in box)
-    return width < STICK * height
+def _is_stick(shape: np.ndarray) -> bool:
+    height, width = shape.shape
+    return width < (SOLID_STICK if shape.mean() > SOLID else STICK) * height
 
 
 # ---------------------------------------------------------------- from digits
@@ -148,7 +150,7 @@ def draw_digits(
 
 def _flagged_one(rng: np.random.Generator) -> np.ndarray:
     """A 1 with a long flag and no foot, which MNIST's writers hardly ever wrote."""
-    length = 100 * rng.uniform(0.25, 0.65)
+    length = 100 * rng.uniform(0.25, 0.9)
     slope = np.radians(rng.uniform(25, 60))
     tip = np.array([rng.normal(8, 8), 0])
     flag = tip + length * np.array([-np.cos(slope), np.sin(slope)])
@@ -320,6 +322,59 @@ def _texture(rng: np.random.Generator, _: np.ndarray) -> np.ndarray:
     return shape
 
 
+def _blot(rng: np.random.Generator, _: np.ndarray) -> np.ndarray:
+    """A filled spot or splinter, upright, lying or aslant: what a solid thing leaves."""
+    corners = rng.integers(3, 8) if rng.random() < 0.5 else 60
+    angle = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    radius = np.ones(corners)
+    if corners == 60:  # round, with up to three soft lobes
+        for wave in range(1, rng.integers(2, 5)):
+            radius += rng.normal(0, 0.6 / wave) * np.cos(wave * angle + rng.uniform(0, 6))
+    points = np.abs(radius[:, None]) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    points *= [1, rng.uniform(0.25, 1)]
+    points = _turn(points, rng.uniform(0, np.pi))
+    points = (points - points.min(axis=0)) / np.ptp(points, axis=0).max()
+    canvas = Image.new("1", (HEIGHT, HEIGHT))
+    ImageDraw.Draw(canvas).polygon([tuple(p) for p in points * (HEIGHT - 1)], fill=1)
+    return np.asarray(canvas)
+
+
+def _photograph(rng: np.random.Generator, _: np.ndarray) -> np.ndarray:
+    """What the ink finder takes for a digit on a picture of things that hide one another.
+
+    Things of all sizes, one in front of the other, have edges as photographs do (Lee, Mumford and
+    Huang 2001, "Occlusion models for natural images").
+    """
+    side = int(np.exp(rng.uniform(np.log(28), np.log(120))))
+    size = (side, round(side * rng.uniform(0.7, 1.4)))
+    canvas = Image.new("L", size, int(rng.integers(256)))
+    pencil = ImageDraw.Draw(canvas)
+    least = rng.uniform(0.02, 0.3)
+    for _ in range(rng.integers(2, 60)):
+        # a thing of half the size is four times as common
+        radius = side * min(1.5, least / np.sqrt(rng.uniform(0.01, 1)))
+        corners = rng.integers(3, 6) if rng.random() < 0.4 else 24
+        angle = np.arange(corners) * 2 * np.pi / corners
+        points = radius * np.stack([np.cos(angle), np.sin(angle) * rng.uniform(0.15, 1)], axis=1)
+        points = _turn(points, rng.uniform(0, np.pi)) + rng.uniform(0, 1, 2) * size
+        pencil.polygon([tuple(p) for p in points], fill=int(rng.integers(256)))
+    light = np.asarray(canvas, float)
+    for coarse in (rng.uniform(0.5, 3), side / rng.uniform(3, 12)):  # texture, and shading
+        grain = ndimage.gaussian_filter(rng.normal(size=light.shape), coarse)
+        light += rng.uniform(0, 30) * grain / grain.std()
+    light = ndimage.gaussian_filter(light, rng.uniform(0, 0.02 * side))
+    picture = Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
+    try:
+        seen = Image.fromarray(handwriting.to_mnist(picture))
+    except handwriting.NoInkError:
+        return np.zeros((HEIGHT, HEIGHT), bool)
+    return np.asarray(seen.resize((HEIGHT, HEIGHT), Image.Resampling.BICUBIC)) > 110
+
+
+def _turn(points: np.ndarray, angle: float) -> np.ndarray:
+    return points @ [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+
+
 # What is drawn, and its share. Halves and pairs are what cutting a row apart meets most often.
 KINDS = (
     (_several, 5),
@@ -333,4 +388,6 @@ KINDS = (
     (_lines, 1.5),
     (_dots, 1.5),
     (_texture, 3.5),
+    (_blot, 2.5),
+    (_photograph, 4),
 )

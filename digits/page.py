@@ -210,10 +210,12 @@ def solved(pieces: Pieces, chances: Network, is_digit: Network) -> tuple[Reader,
 
 
 def _sureness(solution: tuple[Reader, list[Block]]) -> float:
+    """How much was read, and how surely: as length, so that an 8 is worth more than its halves."""
     reader, blocks = solution
     return sum(
         reader.known[block].is_digit
         * reader.pieces.level[block[0]]
+        * _length([reader.pieces.box(block)])
         * (0.5 if is_stick(reader.pieces.box(block)) else 1)
         for block in blocks
     )
@@ -365,8 +367,9 @@ def _score(block: Block, reader: Reader, usual: Usual) -> tuple[float, bool]:
     if was_cut and not is_whole:  # who reads a part of a piece should read the rest of it
         none = -2 * DROP * min(1.0, max(size, 3 * size - 0.3)) * visible
     elif len(block) == 1 or was_cut:
-        # what lies flat is a dash or the rest of a line
-        none = -DROP * min(1.0, height(box) / usual.tall) * visible
+        # what lies flat is a dash or the rest of a line, what is wide may be several digits
+        flat = min(1.0, height(box) / usual.tall)
+        none = -DROP * flat * visible * max(1.0, width(box) / usual.tall)
     else:
         none = -np.inf
     return max(digit, none), bool(digit > none)

@@ -15,8 +15,8 @@ from digits.page import Digit, Network, Page
 
 DIGITS = list("0123456789")
 # Of 76 people's pictures of a digit none has less than 0.83, of drawn photos with strong noise and
-# shadows one in a hundred; of photographs of things two in three have.
-TWO_TONED = 0.6
+# shadows one in fifty; of photographs of things two in three have.
+TWO_TONED = 0.65
 EVEN = 0.5  # a picture of more tones shows a digit or none, as likely the one as the other
 
 
