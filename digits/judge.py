@@ -153,6 +153,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="(default: %(default)s)")
     options = parser.parse_args()
+    import tensorflow as tf
+
+    # With more threads sums are added in another order: the file would depend on the machine.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
     images, labels = idx.decode_part(options.mnist, "train")
     learned = training_set(np.asarray(images), np.asarray(labels), options.seed)
     save_judge(train_judge(*learned, options.seed), options.out)

@@ -1,6 +1,7 @@
 """All digits of a picture are found, in reading order, and none where there is none."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -158,6 +159,32 @@ def test_best_partition_gives_up_in_time_on_a_texture():
     heap = list(range(30))
     scores = {(n,): -1.0 for n in heap} | {(a, b): -0.5 for a in heap for b in heap if a < b}
     assert page.best_partition(heap, scores) == [(n,) for n in heap]
+
+
+def as_read(sides, sure):
+    """A reader that has read pieces of so many pixels' height and width, and their blocks."""
+    pieces = SimpleNamespace(
+        level=dict.fromkeys(range(len(sides)), 1.0),
+        pen=dict.fromkeys(range(len(sides)), 3.0),
+        labels=np.zeros((500, 500)),
+        box=lambda block: tuple(slice(100, 100 + side) for side in sides[block[0]]),
+    )
+    blocks = [(n,) for n in range(len(sides))]
+    known = {
+        block: page.Read(np.ones(10), chance) for block, chance in zip(blocks, sure, strict=True)
+    }
+    return SimpleNamespace(pieces=pieces, known=known, origin={}), blocks
+
+
+def test_an_eight_is_worth_more_than_its_halves():
+    whole, halves = as_read([(40, 24)], [0.9]), as_read([(20, 24), (20, 24)], [0.6, 0.6])
+    assert page._sureness(whole) > page._sureness(halves)
+
+
+def test_what_is_as_wide_as_three_digits_costs_three_to_leave_unread():
+    usual = page.Usual(tall=40, level=1, pen=3)
+    costs = [page._score((0,), as_read([(40, wide)], [0.0])[0], usual) for wide in (40, 120)]
+    assert costs == [(-page.DROP, False), (-3 * page.DROP, False)]
 
 
 def test_a_seam_runs_between_two_rings_that_touch():
