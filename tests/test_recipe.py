@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from classifier import recipe
+from classifier.muon import Muon
 from classifier.opener import decode
 from classifier.pictures import Pictures
 from mnist_keras import choose_recipe, data_generator
@@ -93,14 +94,15 @@ def test_weights_that_learn_nothing_decay():
     assert weight.numpy() < 1
 
 
-def test_short_runs_take_strokes_as_they_are_and_average_narrowly(monkeypatch):
+def test_short_runs_take_muon_and_strokes_as_they_are_and_average_narrowly(monkeypatch):
     asked = []
     monkeypatch.setattr(recipe, "training_batches", lambda *given: asked.append(given[-1]))
     for epochs in (recipe.SHORT_RUN, recipe.SHORT_RUN + 1):
         plan = tuned(epochs=epochs, strokes=True)
         plan.training(0)
-        asked.append(plan.average_power)
-    assert asked == [False, recipe.SHORT_RUN_POWER, True, recipe.AVERAGE_POWER]
+        asked += [plan.average_power, type(plan.optimizer())]
+    short = [False, recipe.SHORT_RUN_POWER, Muon]
+    assert asked == [*short, True, recipe.AVERAGE_POWER, keras.optimizers.AdamW]
 
 
 def test_pictures_are_grey_only_if_those_held_out_are_too():

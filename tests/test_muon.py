@@ -1,0 +1,76 @@
+"""The optimizer: AdamW, with orthogonal steps for the kernels of convolutions."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from classifier.muon import LENGTH, Muon, orthogonal
+
+
+def step(layer: layers.Layer, optimizer: keras.optimizers.Optimizer, seed: int = 0) -> dict:
+    """What one step with random gradients does to the layer's weights, by name."""
+    draw = np.random.default_rng(seed)
+    optimizer.build(layer.trainable_variables)
+    before = {v.name: v.numpy() for v in layer.trainable_variables}
+    optimizer.apply([draw.normal(size=v.shape).astype("f4") for v in layer.trainable_variables])
+    return {v.name: v.numpy() - before[v.name] for v in layer.trainable_variables}
+
+
+def built(layer: layers.Layer, *shape: int) -> layers.Layer:
+    keras.utils.set_random_seed(0)
+    layer.build((None, *shape))
+    return layer
+
+
+@pytest.mark.parametrize("shape", [(8, 50), (50, 8), (12, 12)])
+def test_a_matrix_keeps_its_directions_and_goes_about_as_far_in_each(shape):
+    matrix = np.random.default_rng(0).normal(size=shape).astype("f4")
+    left, _, right = np.linalg.svd(matrix, full_matrices=False)
+    along = left.T @ orthogonal(matrix).numpy() @ right.T
+    assert np.diag(along).min() > 0.5 and np.diag(along).max() < 1.3
+    assert np.abs(along - np.diag(np.diag(along))).max() < 0.01
+
+
+def test_what_is_nothing_stays_nothing():
+    matrix = np.random.default_rng(0).normal(size=(9, 64)).astype("f4")
+    repeated = np.repeat(matrix, 3, axis=0)  # grey pictures: the gradients of three channels
+    assert not orthogonal(np.zeros((27, 64), "f4")).numpy().any()
+    found = np.linalg.svd(orthogonal(repeated), compute_uv=False)
+    assert found[8] > 0.5 and found[9] < 0.01
+
+
+def test_a_convolution_s_kernel_goes_equally_far_in_all_directions():
+    change = step(built(layers.Conv2D(16, 3), 8, 8, 4), Muon(0.01, weight_decay=0))["kernel"]
+    lengths = np.linalg.svd(change.reshape(36, 16), compute_uv=False) / (0.01 * LENGTH * 6)
+    assert lengths.min() > 0.5 and lengths.max() < 1.3
+
+
+@pytest.mark.parametrize(
+    "layer", [layers.Dense(3), layers.DepthwiseConv2D(3), layers.BatchNormalization()]
+)
+def test_all_else_is_adamw_s(layer):
+    layer = built(layer, 8, 8, 4)
+    at_first = layer.get_weights()
+    ours = step(layer, Muon(0.01))
+    layer.set_weights(at_first)
+    adamw = step(layer, keras.optimizers.AdamW(0.01))
+    assert all(np.array_equal(ours[name], adamw[name]) for name in adamw)
+
+
+def test_the_second_step_goes_on_in_the_direction_of_the_first():
+    layer, optimizer = built(layers.Conv2D(16, 3), 8, 8, 4), Muon(0.01, weight_decay=0)
+    first = step(layer, optimizer)["kernel"].ravel()
+    second = step(layer, optimizer, seed=1)["kernel"].ravel()
+    assert first @ second > 0.3 * (first @ first)
+
+
+def test_adamw_can_go_on_where_it_ended():
+    layer, muon = built(layers.Conv2D(16, 3), 8, 8, 4), Muon(0.01)
+    for seed in range(30):
+        step(layer, muon, seed)
+    adamw = keras.optimizers.AdamW(0.01)
+    adamw.build(layer.trainable_variables)
+    for ours, its in zip(muon.variables, adamw.variables, strict=True):
+        its.assign(ours)
+    assert 0 < np.abs(step(layer, adamw, seed=30)["kernel"]).max() < 2 * 0.01
