@@ -1,8 +1,8 @@
 """AdamW, with orthogonal steps for the kernels of convolutions (Muon: Jordan et al. 2024).
 
 A gradient has few large directions, which drown its many small ones. An orthogonal step goes
-equally far in all of them, so that the first epochs teach more; after some eight AdamW has caught
-up (docs/figures.md). Keras's own Muon takes the kernels of dense layers only; those AdamW trains
+equally far in all of them, so that the first epochs teach more; after eight AdamW has caught up
+(docs/figures.md). Keras's own Muon takes the kernels of dense layers only; those AdamW trains
 better, and they have most of the arithmetic.
 """
 
