@@ -196,7 +196,8 @@ def with_scaling(model: keras.Model) -> keras.Model:
     scaled = keras.layers.Rescaling(1 / 255, dtype="float32")(picture)
     if keras.config.image_data_format() == "channels_first":
         scaled = keras.layers.Permute((3, 1, 2), dtype="float32")(scaled)
-    return keras.Model(picture, {"chances": model(scaled)}, name="network")
+    # Else Keras's layers that vary pictures go on doing so in the file.
+    return keras.Model(picture, {"chances": model(scaled, training=False)}, name="network")
 
 
 def picture_size(model: keras.Model) -> tuple[int, int]:

@@ -469,3 +469,12 @@ def test_an_unknown_format_is_a_line_that_names_the_known_ones(capsys):
 
 def test_the_command_line_has_the_formats_that_can_be_written():
     assert Setting.format.choices == tuple(FORMATS)
+
+
+def test_layers_that_vary_pictures_in_training_do_not_in_the_file(format, tmp_path):
+    model = network()
+    varied = keras.Sequential(
+        [keras.Input((28, 28, 3)), keras.layers.RandomRotation(0.2), *model.layers]
+    )
+    path = export_network(varied, format, tmp_path, DIGITS)  # which compares the answers
+    assert path.exists()
