@@ -21,16 +21,18 @@ def built(build_model: Callable[[Any], keras.Model], setting: Any) -> keras.Mode
     """The network that build_model makes of a Setting, from its input_shape to label_nums chances.
 
     Raises:
-        InputError: Keras refuses its layers; it is no Sequential and no keras.Model(inputs,
-            outputs); or what goes in or comes out is not what the program gives and reads.
+        InputError: build_model fails, as when Keras refuses its layers; it is no Sequential and no
+            keras.Model(inputs, outputs); what goes in or comes out is not what the program gives
+            and reads; or it can't be trained or described.
     """
     try:
         model = build_model(setting)
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except ValueError as error:
-        line = traceback.extract_tb(error.__traceback__)[1].lineno  # of build_model
-        raise InputError(f"build_model, line {line}: {reason(error)}") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:2]  # build_model's, if it was reached
+        place = "".join(f", line {frame.lineno}" for frame in frames)
+        raise InputError(f"build_model{place}: {reason(error)}") from error
     if type(model) is keras.Sequential and not model.built:
         raise InputError("build_model: its Sequential must begin with Input(setting.input_shape)")
     if not isinstance(model, keras.Model) or not hasattr(model, "inputs"):
@@ -44,14 +46,41 @@ def built(build_model: Callable[[Any], keras.Model], setting: Any) -> keras.Mode
     ):
         if shape != wanted:
             raise InputError(f"build_model: the network {what} {shape}, not {wanted}; see {name}")
+    check_layers(model)
     check_chances(model)
     return model
 
 
-def reason(error: ValueError) -> str:
-    """What Keras says is wrong, without colours, and without what it tells of the call."""
+def reason(error: Exception) -> str:
+    """What Keras says is wrong, without colours, and without what it tells of the call.
+
+    What others than Keras say makes little sense without the kind of the error.
+    """
     lines = [line for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines() if line]
-    return " ".join(lines[: 2 if lines[0].startswith("Exception encountered") else 1])
+    first = " ".join(lines[: 2 if str(error).startswith("Exception encountered") else 1])
+    return first if first and type(error) is ValueError else f"{type(error).__name__}: {first}"
+
+
+def check_layers(model: keras.Model) -> None:
+    """Raise InputError if there are layers that can't be trained here, or not described."""
+    try:
+        model.to_json()
+    except Exception as error:  # of a layer's own get_config, or Keras's that there should be one
+        said = " ".join(str(error).strip().partition("\n\n")[0].split())
+        raise InputError(f"build_model: a layer can't be described: {said}") from error
+    for layer in model._flatten_layers():
+        kept = {weights.dtype for weights in layer.trainable_variables} - {"float32"}
+        if kept and not isinstance(layer, keras.Model):
+            raise InputError(
+                f"build_model: the weights of layer {layer.name} are {kept.pop()}; only those in "
+                "float32 are trained"
+            )
+        # Keras 3.15 adds it to the loss as it is, and TensorFlow refuses the sum.
+        if layer.activity_regularizer is not None and layer.compute_dtype != "float32":
+            raise InputError(
+                f"build_model: layer {layer.name} regularizes its activity in "
+                f'{layer.compute_dtype}, which Keras can\'t; it needs dtype="float32"'
+            )
 
 
 def check_chances(model: keras.Model) -> None:

@@ -79,7 +79,9 @@ def of_network(model: keras.Model) -> dict[str, Any]:
     """The network in Keras's own words, without names that depend on how many were built before."""
     text = model.to_json()
     for place, layer in enumerate(json.loads(text)["config"]["layers"]):
-        text = text.replace(f'"{layer["config"]["name"]}"', f'"{place}"')
+        # A layer class of one's own whose __init__ takes no name has none in its config.
+        name = layer.get("name", layer["config"].get("name"))
+        text = text.replace(f'"{name}"', f'"{place}"')
     return json.loads(text)
 
 

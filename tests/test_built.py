@@ -84,9 +84,53 @@ def test_what_keras_refuses_is_one_line_with_that_of_build_model(layer, said):
     assert refused.match(r"^[^\n\x1b]*$")
 
 
-def test_another_mistake_in_build_model_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        built(lambda setting: 1 / 0, SETTING)
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        (lambda: layers.Conv2d(8, 3), "AttributeError: .* has no attribute 'Conv2d'"),
+        (lambda: layers.Conv2D(8), "TypeError: .*missing .*'kernel_size'"),
+        (lambda: undefined, "NameError: name 'undefined' is not defined"),  # noqa: F821
+        (lambda: int(""), "invalid literal for int"),
+    ],
+)
+def test_so_is_any_other_mistake_with_its_kind(mistake, said):
+    def build_model(setting):
+        return keras.Sequential([keras.Input(setting.input_shape), mistake()])
+
+    line = build_model.__code__.co_firstlineno + 1
+    with pytest.raises(InputError, match=f"^build_model, line {line}: {said}"):
+        built(build_model, SETTING)
+
+
+def test_an_error_that_says_nothing_or_comes_before_the_first_line_is_one_line_too():
+    def fail(setting):
+        raise ValueError
+
+    with pytest.raises(InputError, match="^build_model, line .*: ValueError: $"):
+        built(fail, SETTING)
+    with pytest.raises(InputError, match="^build_model: TypeError: .*takes 0 positional"):
+        built(lambda: None, SETTING)
+
+
+class Doubled(layers.Layer):
+    def __init__(self, *numbers):
+        super().__init__()
+
+    def call(self, pictures):
+        return pictures * 2
+
+
+def test_layers_that_can_not_be_described_or_trained_are_named():
+    def ended(first):
+        return chain(first, layers.Flatten(), dense(activation="softmax"))
+
+    with pytest.raises(InputError, match="described: .*Doubled was created .*get_config"):
+        built(ended(Doubled(1)), SETTING)
+    with pytest.raises(InputError, match="of layer odd are float64; only"):
+        built(ended(layers.Conv2D(2, 3, name="odd", dtype="float64")), SETTING)
+    with pytest.raises(InputError, match='odd regularizes .* bfloat16, .*dtype="float32"'):
+        odd = layers.ActivityRegularization(0.1, name="odd", dtype="mixed_bfloat16")
+        built(ended(odd), SETTING)
 
 
 def test_pictures_too_small_for_the_article_s_network_are_still_named():

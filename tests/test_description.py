@@ -283,3 +283,20 @@ def test_a_layer_more_and_another_wiring_are_named():
     assert description.network_difference(skipping(True), skipping(True)) is None
     difference = description.network_difference(skipping(True), skipping(False))
     assert difference == "layer 3, Add, had other inputs"
+
+
+class Nameless(layers.Layer):
+    """As people write them: __init__ takes no name, so that Keras's config has none either."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, pictures):
+        return pictures * self.factor
+
+
+def test_a_layer_class_of_one_s_own_is_described():
+    two, again, three = (network(layers.Conv2D(2, 3), Nameless(n)) for n in (2, 2, 3))
+    assert description.network_difference(two, again) is None
+    assert description.network_difference(two, three) == "layer 2, Nameless, had factor 2, now 3"
