@@ -11,6 +11,7 @@ report/history.csv                a row an epoch
 import contextlib
 import csv
 import datetime
+import math
 import re
 import shutil
 import time
@@ -190,6 +191,11 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.monotonic() - self.start
         epoch += 1  # Keras counts from 0, file names and people from 1
+        if not math.isfinite(logs["loss"]):  # nor are the weights, which nobody could load
+            raise InputError(
+                f"epoch {epoch}: the loss is {logs['loss']}, and stays so; this epoch isn't saved. "
+                "Does build_model's network divide by 0, or let numbers grow?"
+            )
         due = epoch % self.save_epochs == 0 or epoch == self.epochs
         if due and logs["val_acc"] > self.best:
             self.best = logs["val_acc"]

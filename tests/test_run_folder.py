@@ -263,3 +263,16 @@ def test_earlier_runs_are_kept_side_by_side(model, folder, reports):
     assert len(list((folder / "previous").iterdir())) == 2
     move_earlier_run(folder, reports)  # there is nothing to move
     assert len(list((folder / "previous").iterdir())) == 2
+
+
+def test_an_epoch_whose_loss_is_no_number_ends_the_training_and_is_not_saved(
+    model, folder, reports
+):
+    train(model, folder, reports, [0.5])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    checkpoint = Checkpoint(folder, reports, epochs=9, save_epochs=1)
+    checkpoint.set_model(model)
+    checkpoint.on_epoch_begin(1)
+    with pytest.raises(InputError, match="^epoch 2: the loss is nan, .*isn't saved"):
+        checkpoint.on_epoch_end(1, EPOCH | {"val_acc": 0.9, "loss": float("nan")})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
