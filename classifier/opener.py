@@ -54,7 +54,7 @@ def open_picture(
         ValueError: it has more than MAX_PIXELS pixels, or none.
     """
     try:
-        with open(path, "rb") as file, Image.open(file) as image:
+        with open(path, "rb", opener=at_once) as file, Image.open(file) as image:
             if (side or near) and image.width * image.height <= MAX_PIXELS:
                 image.draft(None, near or (side, side))
             return upright(image, side)
@@ -64,6 +64,11 @@ def open_picture(
         raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file trips them into
         raise ValueError(f"cannot be decoded: {error}") from error
+
+
+def at_once(path: str, flags: int) -> int:
+    """As os.open, but a pipe of which nobody writes the other end is empty, and not waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def upright(image: Image.Image, side: int | None = None) -> Image.Image:
@@ -101,6 +106,8 @@ def eight_bits(image: Image.Image) -> Image.Image:
     # Pillow clips 16 bits at 255 where it should scale; nor do these modes say what white is.
     values = np.asarray(image)
     low, high = values.min(), values.max()
+    if not np.isfinite([low, high]).all():
+        raise ValueError("it has pixels that are no numbers")
     scaled = (values - low) * (255 / max(high - low, 255 / 2))
     return Image.fromarray(scaled.astype(np.uint8))
 

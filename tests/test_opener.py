@@ -1,5 +1,7 @@
 """What becomes of a picture file: how it is opened, what is refused, and how it is resized."""
 
+import os
+
 import numpy as np
 import pytest
 from helpers import save
@@ -115,3 +117,16 @@ def test_shrunk_to_a_tenth_a_thin_line_grows_pale_but_does_not_vanish(tmp_path):
     shrunk = decode(str(tmp_path / "line.png"), (30, 30))
     assert (shrunk.min(axis=1) < 245).all() and (shrunk.max(axis=1) == 255).all()
     assert (decode_as_article(str(tmp_path / "line.png"), (30, 30)) == 255).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert opener.try_decode(str(tmp_path / "pipe.png"), (20, 20)) == "it is no picture"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_no_numbers_are_said_in_words(tmp_path, value):
+    Image.fromarray(np.full((9, 9), value, "f4")).save(tmp_path / "x.tif")
+    with pytest.raises(ValueError, match="it has pixels that are no numbers"):
+        opener.decode(tmp_path / "x.tif", (20, 20))
