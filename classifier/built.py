@@ -68,13 +68,13 @@ def check_layers(model: keras.Model) -> None:
     except Exception as error:  # of a layer's own get_config, or Keras's that there should be one
         said = " ".join(str(error).strip().partition("\n\n")[0].split())
         raise InputError(f"build_model: a layer can't be described: {said}") from error
-    for layer in model._flatten_layers():
-        kept = {weights.dtype for weights in layer.trainable_variables} - {"float32"}
-        if kept and not isinstance(layer, keras.Model):
+    for weights in model.trainable_variables:
+        if weights.dtype != "float32":
             raise InputError(
-                f"build_model: the weights of layer {layer.name} are {kept.pop()}; only those in "
+                f"build_model: the weights {weights.path} are {weights.dtype}; only those in "
                 "float32 are trained"
             )
+    for layer in model.layers:
         # Keras 3.15 adds it to the loss as it is, and TensorFlow refuses the sum.
         if layer.activity_regularizer is not None and layer.compute_dtype != "float32":
             raise InputError(
