@@ -32,6 +32,7 @@ class Place(NamedTuple):
 
     addresses: tuple[str, ...]  # "host:port" of each; the first keeps what is learned
     index: int
+    chiefs: int = 0  # how many of them, from the first on, TensorFlow calls chief; else worker
 
     def name(self, index: int) -> str:
         """What a machine is called: "worker 2, 10.0.0.2:2222"."""
@@ -81,7 +82,8 @@ def here() -> Place | None:
     if task not in list(machines) or type(task[1]) is not int:
         known = ", ".join(f"{job} {index}" for job, index in machines)
         raise ValueError(f"TF_CONFIG: its task, {task[0]} {task[1]!r}, is none of {known}")
-    place = Place(tuple(machines.values()), list(machines).index(task))
+    chiefs = sum(job == "chief" for job, _ in machines)
+    place = Place(tuple(machines.values()), list(machines).index(task), chiefs)
     return place if len(machines) > 1 else None
 
 

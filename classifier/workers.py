@@ -86,13 +86,16 @@ def together(train: Callable[[Any], Any], setting: Any) -> Any:
         with kept_by_first(setting) as setting:
             return train(setting)
     except LOST as error:
-        if not (gone := lost(error.message)):
+        parted = re.search("Collective ops is aborted by: (.*)", error.message)
+        if gone := lost(error.message):
+            happened = f"{' and '.join(map(place.name, gone))} is lost, and may say why itself"
+        elif parted:
+            happened = f"the machines have lost each other ({parted[1]})"
+        else:
             raise
-        names = " and ".join(map(place.name, gone))
         raise InputError(
-            f"{names} is lost, and may say why itself; the epochs that were finished are saved on "
-            "the first machine, and the same command with --is_restore on all machines goes on "
-            "from there"
+            f"{happened}; the epochs that were finished are saved on the first machine, and the "
+            "same command with --is_restore on all machines goes on from there"
         ) from None
 
 
@@ -139,19 +142,20 @@ def kept_by_first(setting: Any) -> Iterator[Any]:
 def lost(message: str) -> list[int]:
     """The other machines that TensorFlow's message names, else those that don't answer."""
     others = [index for index in range(len(place.addresses)) if index != place.index]
-    named = {int(index) for index in re.findall(r"/task:(\d+)", message)}
+    tasks = re.findall(r"/job:(\w+)/replica:\d+/task:(\d+)", message)
+    named = {int(index) + place.chiefs * (job == "worker") for job, index in tasks}
     return [index for index in others if index in named] or [
         index for index in others if not answers(index)
     ]
 
 
 def answers(index: int) -> bool:
-    """Whether a machine's port is open."""
+    """Whether TensorFlow on a machine says something to whoever calls, as it does unless frozen."""
     try:
-        socket.create_connection(place.host_and_port(index), timeout=1).close()
+        with socket.create_connection(place.host_and_port(index), cluster.ANSWER) as line:
+            return line.recv(1) != b""
     except OSError:
         return False
-    return True
 
 
 # ---------------------------------------------------------------- agreeing

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from helpers import SCRIPT, save
 
-from classifier import cluster
+from classifier import cluster, workers
 from classifier.cluster import Place
 from classifier.console import InputError
 from digits.drawn import draw
@@ -83,7 +83,7 @@ def test_a_mistake_in_tf_config_ends_a_training_in_one_line_at_once():
 def test_tf_config_says_which_of_the_machines_this_one_is(monkeypatch):
     for cluster_said, task, expected in (
         (TWO, FIRST, Place(tuple(TWO["worker"]), 0)),
-        ({"chief": ["c:1"], "worker": ["w:2"]}, FIRST, Place(("c:1", "w:2"), 1)),
+        ({"chief": ["c:1"], "worker": ["w:2"]}, FIRST, Place(("c:1", "w:2"), 1, chiefs=1)),
         ({"chief": ["c:1"]}, {"type": "chief", "index": 0}, None),  # one machine, as always
     ):
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster_said, "task": task}))
@@ -150,6 +150,28 @@ def test_a_machine_that_waits_ends_at_once_when_told_to():
     waiting.send_signal(signal.SIGTERM)
     assert waiting.wait(timeout=PATIENCE) == 128 + signal.SIGTERM
     assert waiting.stderr.read() == ""
+
+
+# Who is lost
+
+
+def test_who_is_lost_is_found_by_what_tensorflow_calls_it(monkeypatch):
+    message = "Socket closed /job:worker/replica:0/task:1; here is /job:worker/replica:0/task:0"
+    for place, expected in (
+        (Place(("a:1", "b:1", "c:1"), 0), [1]),
+        (Place(("a:1", "b:1", "c:1"), 1, chiefs=1), [2]),
+    ):
+        monkeypatch.setattr(workers, "place", place)
+        assert workers.lost(message) == expected
+
+
+def test_who_is_frozen_is_lost_although_its_port_is_open(monkeypatch):
+    monkeypatch.setattr(cluster, "ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as frozen, socket.create_server(("", 0)) as lively:
+        addresses = ("a:1", *(f"127.0.0.1:{each.getsockname()[1]}" for each in (frozen, lively)))
+        monkeypatch.setattr(workers, "place", Place(addresses, 0))
+        threading.Thread(target=lambda: lively.accept()[0].sendall(b"here"), daemon=True).start()
+        assert workers.lost("Deadline Exceeded") == [1]
 
 
 # Training
