@@ -47,13 +47,12 @@ class Strategy(tf.distribute.MultiWorkerMirroredStrategy):
     """TensorFlow's, as Keras 3.15 can use it (keras#20585)."""
 
     def reduce(self, reduce_op, value, axis):
-        if isinstance(value, tuple):  # a batch, of which Keras wants to know the shape
-            return tuple(self.experimental_local_results(part)[0] for part in value)
         return super().reduce(reduce_op, value, axis=None)  # Keras's axis, 0, is none of a number's
 
     def experimental_distribute_dataset(self, dataset, options=None):
-        # It is this machine's share already.
-        return self.distribute_datasets_from_function(lambda context: dataset)
+        # It is this machine's share already, for its one device. TensorFlow's own iterator over a
+        # worker's devices waits for a tuner when it ends, for up to a minute.
+        return dataset
 
 
 place: cluster.Place | None = None  # of this machine, while it trains with others
