@@ -1,5 +1,6 @@
 """What a command does in a terminal: one-line errors, signals, the command line."""
 
+import _thread
 import argparse
 import contextlib
 import os
@@ -7,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -77,7 +79,14 @@ def act_as_command() -> None:
     """
 
     def stop(number, frame):
-        sys.exit(128 + number)
+        while frame and frame.f_code.co_name != "__del__":
+            frame = frame.f_back
+        if not frame:
+            sys.exit(128 + number)
+        # What is raised there Python prints and ignores: a moment later, then.
+        again = threading.Timer(0.01, _thread.interrupt_main, [number])
+        again.daemon = True
+        again.start()
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)

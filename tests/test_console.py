@@ -208,6 +208,23 @@ def test_a_command_that_is_stopped_ends_without_a_traceback(name, body):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("name", STOPS[:2])
+def test_a_stop_in_the_midst_of_a_del_is_not_lost(name):
+    program = f"""
+import signal, time
+from classifier.console import one_line_errors
+class Dying:
+    def __del__(self):
+        signal.raise_signal(signal.{name})
+with one_line_errors():
+    Dying()
+    time.sleep(20)
+    print("not stopped")
+"""
+    ended = run("-c", program)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + getattr(signal, name), "", "")
+
+
 def test_importing_leaves_a_programs_signal_handlers_alone():
     done = run(
         "-c",
