@@ -114,13 +114,16 @@ def test_train_evaluate_and_predict_follow_each_other_in_one_process_with_other_
     write_digits(tmp_path / "train", 200, seed=1)
     program = f"""
 import mnist_keras
+from tests.networks import narrow
 known = mnist_keras.Setting(data_dir={str(trained)!r}, imp_dir={str(digits / "test" / "3")!r})
 own = mnist_keras.Setting(data_dir={str(tmp_path)!r}, test_dir=known.test_dir, epochs=1)
 before = [row.label for row in mnist_keras.predict(known)]
+article, mnist_keras.build_model = mnist_keras.build_model, narrow
 mnist_keras.train(own.replace(precision="float32"))
 mnist_keras.train(own.replace(precision="mixed_bfloat16", batch_size=40))
 mnist_keras.evaluate(own)
 mnist_keras.train(own.replace(recipe="article"))
+mnist_keras.build_model = article
 assert [row.label for row in mnist_keras.predict(known)] == before
 """
     said = python(TWO + program)
@@ -190,12 +193,14 @@ def test_pixels_stay_in_the_host_s_memory_and_batches_wait_on_a_gpu_and_teach_th
     program = f"""
 import mnist_keras
 from classifier import batches, faster, hardware
+from tests.networks import narrow
+mnist_keras.build_model = narrow
 hardware.gpus = lambda: {{gpus}}
 hardware.devices = lambda: [{{device!r}}]
 hardware.use_devices = tf.distribute.get_strategy
 faster.on_processor = lambda: True
 setting = mnist_keras.Setting(data_dir={{folder!r}}, train_dir={str(digits / "train")!r},
-                              epochs=2, batch_size=50, precision="float32")
+                              epochs=1, batch_size=50, precision="float32")
 dataset = batches.prepared(tf.data.Dataset.range(1), tf.identity)
 kept, constant = [], tf.constant
 tf.constant = lambda value, *given, **options: (
