@@ -28,11 +28,13 @@ from digits.pieces import (
 )
 
 WORK_SIDE = 1600  # px; a digit a fiftieth of the page high still has 32 px, more than MNIST's 20
+LARGEST = 1.9  # of the usual height: the largest digit, since people's sizes differ so much
 SURE = 0.9  # of being one digit: such a piece is not cut
 LIKELY = 0.5  # of being one digit
 # Below it no answer is sure. Of what the judge learned from a third is no digit, of what people
 # hand in far less: 0.5 would make twice as many of their digits unsure.
 DOUBTFUL = 0.3
+ENOUGH = 3  # digits elsewhere show that a row without a likely one is a pen, a ring or a coin
 FEW = 0.2  # of all ink's length: fewer digits than that do not say how a digit is here
 MOST_ATOMS = 5  # parts of one digit: an 8 that is cut twice through each loop
 MOST_BLOCKS = 400  # ways to join the parts of one heap: beyond it is a texture
@@ -123,9 +125,9 @@ def read_page(
         return Page([], "")
     # what was seen best has most digits, and those that are more than sticks count double
     reader, blocks = max((solved(way, chances, is_digit) for way in ways), key=_sureness)
-    share = _share_read(reader.pieces, blocks)
+    rows = likely_rows(in_rows(blocks, reader.pieces.box), reader)
+    share = _share_read(reader.pieces, [block for row in rows for block in row])
     scale = 1 if size is None else size[0] / image.width
-    rows = in_rows(blocks, reader.pieces.box)
     digits = []
     for number, row in enumerate(rows):
         for position, block in enumerate(row):
@@ -326,7 +328,7 @@ def _blocks(heap: list[int], links: dict[int, set[int]], pieces: Pieces, tall: f
             for n in set().union(*(links[b] for b in block)).difference(block):
                 larger = tuple(sorted((*block, n)))
                 box = pieces.box(larger)
-                if max(height(box), width(box)) <= 1.9 * tall:
+                if max(height(box), width(box)) <= LARGEST * tall:
                     grown.add(larger)
         if len(found) + len(grown) > MOST_BLOCKS:
             break
@@ -367,9 +369,11 @@ def _score(block: Block, reader: Reader, usual: Usual) -> tuple[float, bool]:
     if was_cut and not is_whole:  # who reads a part of a piece should read the rest of it
         none = -2 * DROP * min(1.0, max(size, 3 * size - 0.3)) * visible
     elif len(block) == 1 or was_cut:
-        # what lies flat is a dash or the rest of a line, what is wide may be several digits
+        # what lies flat is a dash or the rest of a line, what is wide may be several digits unless
+        # it is a thing that lies on the page, higher than any digit
         flat = min(1.0, height(box) / usual.tall)
-        none = -DROP * flat * visible * max(1.0, width(box) / usual.tall)
+        several = max(1.0, width(box) / usual.tall) if height(box) <= LARGEST * usual.tall else 1.0
+        none = -DROP * flat * visible * several
     else:
         none = -np.inf
     return max(digit, none), bool(digit > none)
@@ -441,6 +445,12 @@ def in_rows(blocks: list[Block], box_of: Callable[[Block], Box]) -> list[list[Bl
         else:
             best.append(block)
     return sorted(rows, key=lambda row: np.mean([_ends(box_of(block)[0]) for block in row]))
+
+
+def likely_rows(rows: list[list[Block]], reader: Reader) -> list[list[Block]]:
+    """The rows but for those in which nothing is likely a digit, if the others hold ENOUGH."""
+    likely = [row for row in rows if max(reader.known[block].is_digit for block in row) >= DOUBTFUL]
+    return likely if sum(map(len, likely)) >= ENOUGH else rows
 
 
 def _ends(side: slice) -> tuple[int, int]:

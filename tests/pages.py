@@ -25,6 +25,7 @@ KINDS = (
     "shadow",
     "dark edge",
     "faint",
+    "things",
     "all",
 )
 NO_DIGITS = ("texture", "gradient", "blobs", "edges", "letters", "scene")
@@ -91,7 +92,42 @@ def draw_page(
             line = base + side * rng.uniform(-0.03, 0.12)
             ends = [(side * 0.5, line + climb * side * 0.5), (x, line + climb * x)]
             pencil.line(ends, fill=ink, width=max(1, side // 20))
+    if "things" in has:
+        page = _among_things(page, side, rng)
     return _photo(page, has, rng), written
+
+
+def _among_things(page: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
+    """The page with what lies about on a desk or a board: to its right and below it, two at least.
+
+    Disks, blocks and pens of any colour, and now and then the board's rim.
+    """
+    more = int(side * rng.uniform(1.2, 2.5))
+    desk = Image.new("RGB", (page.width + more, page.height + more), page.getpixel((0, 0)))
+    desk.paste(page, (0, 0))
+    pencil = ImageDraw.Draw(desk)
+    for _ in range(int(rng.integers(2, 6))):
+        at_right = rng.random() < 0.5
+        x, y = rng.uniform(0.1, 0.9, 2) * more
+        if at_right:
+            x, y = page.width + x, rng.uniform(0, 1) * desk.height
+        else:
+            x, y = rng.uniform(0, 1) * desk.width, page.height + y
+        grey = rng.uniform(20, 150, 3).astype(int)
+        colour, long = tuple(int(value) for value in grey), side * rng.uniform(0.4, 1.6)
+        kind = rng.integers(3)
+        if kind == 0:
+            pencil.ellipse([x, y, x + long, y + long], fill=colour)
+        elif kind == 1:
+            pencil.rectangle([x, y, x + long, y + long * rng.uniform(0.3, 1)], fill=colour)
+        else:
+            angle = rng.uniform(0, np.pi)
+            end = (x + 2 * long * np.cos(angle), y + 2 * long * np.sin(angle))
+            pencil.line([(x, y), end], fill=colour, width=max(2, side // 6))
+    if rng.random() < 0.3:
+        edge = max(2, side // 8)
+        pencil.rectangle([desk.width - edge, 0, desk.width, desk.height], fill=(60, 60, 60))
+    return desk
 
 
 def _cell(pencil, x, base, side, ink):

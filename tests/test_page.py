@@ -187,6 +187,24 @@ def test_what_is_as_wide_as_three_digits_costs_three_to_leave_unread():
     assert costs == [(-page.DROP, False), (-3 * page.DROP, False)]
 
 
+def test_a_thing_higher_than_any_digit_costs_one_to_leave_unread():
+    thing = as_read([(3 * 40, 3 * 40)], [0.0])[0]
+    assert page._score((0,), thing, page.Usual(tall=40, level=1, pen=3)) == (-page.DROP, False)
+
+
+@pytest.mark.parametrize("elsewhere", [2, 3])
+def test_a_pen_below_three_digits_is_no_row(elsewhere):
+    reader, blocks = as_read([(40, 24)] * (elsewhere + 1), [0.9] * elsewhere + [0.2])
+    rows = [blocks[:elsewhere], blocks[elsewhere:]]
+    assert page.likely_rows(rows, reader) == (rows[:1] if elsewhere == 3 else rows)
+
+
+def test_a_pen_below_a_page_is_not_read(ten, networks):
+    sheet = laid_out([ten[2], ten[3], ten[4]], [(100, 100), (200, 100), (300, 100)])
+    ImageDraw.Draw(sheet).line([(272, 386), (214, 324)], fill=0, width=22)
+    assert read(sheet, networks).text == "234"
+
+
 def test_a_seam_runs_between_two_rings_that_touch():
     sheet = Image.new("1", (80, 44))
     pencil = ImageDraw.Draw(sheet)
