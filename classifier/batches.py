@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from classifier import hardware
+from classifier import hardware, workers
 from classifier.console import InputError
 from classifier.machine import cores
 from classifier.opener import DECODE_ERRORS, reason
@@ -16,7 +16,7 @@ from classifier.pictures import Pictures
 # Validation and prediction need no gradients; larger batches than this many pixels are no faster.
 INFERENCE_PIXELS = 512 * 28 * 28
 # Each makes a batch, and as many wait: with 64 cores they took 10 GB at 224×224.
-MOST_WORKERS = 8
+MOST_MAKERS = 8
 # While one is computed on, the next is there and one more on its way.
 BATCHES_ON_GPU = 2
 # As far as handwriting varies: more, and a 6 may pass for a 0, a 1 for a 7.
@@ -112,9 +112,10 @@ def prepared(dataset: tf.data.Dataset, make_batch: Callable) -> tf.data.Dataset:
     options = tf.data.Options()
     # TensorFlow 2.21 waits for its tuner when a dataset ends: 1.2, 2.5, 5.1, at last 60 seconds.
     options.autotune.enabled = False
-    workers = min(cores(), MOST_WORKERS)
-    dataset = dataset.map(make_batch, workers).prefetch(workers).with_options(options)
-    if len(hardware.gpus()) != 1:  # for several, Keras's strategy does that
+    makers = min(cores(), MOST_MAKERS)
+    dataset = dataset.map(make_batch, makers).prefetch(makers).with_options(options)
+    # For several, Keras's strategy does that; of several machines devices() names everyone's.
+    if len(hardware.gpus()) != 1 or workers.strategy:
         return dataset
     (gpu,) = hardware.devices()
     return dataset.apply(tf.data.experimental.prefetch_to_device(gpu, BATCHES_ON_GPU))

@@ -67,7 +67,7 @@ def precision(asked: str, recipe: str) -> str:
 
 
 def devices() -> list[str]:
-    """The names of the devices that share a batch."""
+    """The names of the devices that share a batch, those of other machines too."""
     return [device.name for device in tf.config.list_logical_devices("GPU" if gpus() else "CPU")]
 
 

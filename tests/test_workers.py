@@ -183,6 +183,7 @@ def folder(tmp_path_factory) -> Path:
 
     one/      what one machine learns by itself
     plain/    what two learn without Dropout, as the one
+    gpu/      the same, with a GPU each
     whole/    what two learn with Dropout
     killed/   the same, begun, and then gone on with
     """
@@ -200,7 +201,10 @@ def folder(tmp_path_factory) -> Path:
         return {"setting": setting, "kept": str(folder / f"{name}-{place}.json"), **more}
 
     alone = begin(folder, "alone", [[told(0, "one")]])
-    jobs = [[told(place, "plain"), told(place, "whole", dropout=0.5)] for place in range(2)]
+    jobs = [
+        [told(place, "plain"), told(place, "gpu", gpu=True), told(place, "whole", dropout=0.5)]
+        for place in range(2)
+    ]
     jobs[0] += [told(0, "killed", dropout=0.5)]
     jobs[1] += [told(1, "killed", dropout=0.5, kill=1)]
     together = begin(folder, "first", jobs)
@@ -257,15 +261,16 @@ def last_epoch(data_dir: Path) -> str:
 
 
 def test_all_machines_have_the_same_weights(folder):
-    for name in ("plain", "whole"):
+    for name in ("plain", "gpu", "whole"):
         assert kept(folder, f"{name}-0")["weights"] == kept(folder, f"{name}-1")["weights"]
 
 
-def test_two_machines_learn_what_one_does(folder):
-    one, two = (kept(folder, f"{name}-0")["weights"] for name in ("one", "plain"))
+@pytest.mark.parametrize("name", ["plain", "gpu"])
+def test_two_machines_learn_what_one_does(folder, name):
+    one, two = (kept(folder, f"{each}-0")["weights"] for each in ("one", name))
     for ours, theirs in zip(one, two, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    np.testing.assert_allclose(history(folder / "one"), history(folder / "plain"), atol=1e-5)
+    np.testing.assert_allclose(history(folder / "one"), history(folder / name), atol=1e-5)
 
 
 def test_each_machine_draws_by_a_seed_of_its_own_as_often_as_the_others(folder):

@@ -1,6 +1,7 @@
 """One of the machines in tests/test_workers.py: trains a tiny network as told, beside the others.
 
-python -m tests.worker JOBS.json, a list of {"setting": …, "kill": epoch, "dropout": …, "kept": …}
+python -m tests.worker JOBS.json, a list of {"setting": …, "kill": epoch, "dropout": …, "kept": …,
+"gpu": whether each machine has one}
 """
 
 import json
@@ -13,6 +14,8 @@ import mnist_keras  # before Keras, since it keeps TensorFlow's log off stderr
 
 # isort: split
 import keras
+import pytest
+import tensorflow as tf
 from keras import layers
 
 from classifier import batches, console, hardware, workers
@@ -52,10 +55,29 @@ def jobs(setting) -> None:
     for job in json.loads(Path(sys.argv[1]).read_text()):
         JOB.clear()
         JOB.update(job)
-        try:
-            mnist_keras.train(setting.replace(**job["setting"]))
-        except console.InputError as error:
-            print(error, file=sys.stderr)
+        with pytest.MonkeyPatch.context() as patch:
+            if JOB.get("gpu"):
+                have_gpu(patch)
+            try:
+                mnist_keras.train(setting.replace(**job["setting"]))
+            except console.InputError as error:
+                print(error, file=sys.stderr)
+
+
+def have_gpu(patch) -> None:
+    """Have this machine see one GPU, and all GPUs among the devices, as TensorFlow says it.
+
+    What it computes it computes on the processor.
+    """
+
+    def too_late(gpu, enable):
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    everyones = [device.name for device in tf.config.list_logical_devices("CPU")]
+    patch.setattr(hardware, "gpus", lambda: ["a GPU"])
+    patch.setattr(hardware, "devices", lambda: everyones)
+    patch.setattr(tf.config.experimental, "set_memory_growth", too_late)
+    patch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"device_name": "GPU"})
 
 
 def augment(images, seed, flip=False):
