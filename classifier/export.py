@@ -256,7 +256,7 @@ def check(model: keras.Model, path: Path, format: str, half: bool) -> str:
     if importlib.util.find_spec(package) is None:
         return f"not read back, since {package} isn't here (pip install {package})"
     pictures = some_pictures(model)
-    # On a GPU TensorFlow multiplies float32 with the ten bits of TF32.
+    # On a GPU TensorFlow may multiply float32 with the ten bits of TF32.
     with tf.device("CPU"):
         expected = np.asarray(model(as_input(as_float(pictures)), training=False))
         try:

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from classifier.muon import LENGTH, Muon, orthogonal
@@ -30,6 +31,18 @@ def test_a_matrix_keeps_its_directions_and_goes_about_as_far_in_each(shape):
     along = left.T @ orthogonal(matrix).numpy() @ right.T
     assert np.diag(along).min() > 0.5 and np.diag(along).max() < 1.3
     assert np.abs(along - np.diag(np.diag(along))).max() < 0.01
+
+
+def test_float32_is_multiplied_as_float32_also_on_a_gpu():
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_no_direction_is_gone_too_far_in_if_a_few_are_much_stronger_than_the_others():
+    draw = np.random.default_rng(0)
+    left, right = (np.linalg.qr(draw.normal(size=(n, 256)))[0] for n in (256, 1152))
+    matrix = (left / np.arange(1, 257) @ right.T).astype("f4")
+    # 1.2 in float32, 2.3 with ten bits, 350 with the seven of bfloat16
+    assert np.linalg.svd(orthogonal(matrix), compute_uv=False).max() < 1.3
 
 
 def test_what_is_nothing_stays_nothing():
