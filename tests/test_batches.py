@@ -25,6 +25,11 @@ from mnist_keras import data_generator
 from setting import Setting
 
 
+@pytest.fixture(autouse=True)
+def made_where_a_training_makes_them(processor):
+    """On the processor, whatever they are for."""
+
+
 def noise(count: int, channels: int = 1) -> Pictures:
     """Pictures of 20×28 that are all different; each is a class of its own."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, 20, 28, channels), np.uint8)

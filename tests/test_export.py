@@ -44,7 +44,7 @@ def format(request) -> str:
 
 @pytest.fixture(autouse=True)
 def float32(processor):
-    """Keras's own state, whatever a test before this one left; a GPU would multiply TF32."""
+    """Keras's own state, whatever a test before this one left; files are read on the processor."""
     keras.mixed_precision.set_global_policy("float32")
     yield
     keras.mixed_precision.set_global_policy("float32")

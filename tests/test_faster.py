@@ -26,7 +26,7 @@ SIZES = [(28, 28), (18, 18), (33, 35), (44, 30)]
 
 @pytest.fixture(autouse=True)
 def float32(processor):
-    """Smaller differences show than in bfloat16, or in the TF32 that a GPU multiplies."""
+    """Smaller differences show than in bfloat16; on a GPU layers would stay Keras's."""
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
     keras.utils.set_random_seed(0)

@@ -1,5 +1,6 @@
 """What the network runs on, and in which arithmetic."""
 
+import os
 import re
 import subprocess
 import sys
@@ -71,16 +72,19 @@ def test_without_a_gpu_bfloat16_is_taken_if_the_processor_multiplies_it(
 # Two of them, on whatever machine.
 TWO = """
 import tensorflow as tf
-tf.config.set_visible_devices([], "GPU")
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 """
 
 
 def python(program: str) -> str:
-    """What a program prints that runs in a process of its own, beside mnist_keras.py."""
+    """What a program prints that runs in a process of its own, beside mnist_keras.py, on no GPU."""
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=SCRIPT.parent
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=SCRIPT.parent,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -252,6 +256,8 @@ def gpu_in_keras_s_eyes(monkeypatch):
     seen = tf.config.list_physical_devices("CPU") + [tf.config.PhysicalDevice("a GPU", "GPU")]
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: seen)
     monkeypatch.setattr(hardware, "gpus", lambda: seen[-1:])
+    with tf.device("CPU"):
+        yield
 
 
 ENOUGH = hardware.STEPS_WORTH_COMPILING

@@ -38,7 +38,8 @@ def environment(addresses: tuple[str, ...], index: int) -> dict[str, str]:
     task = {"type": "worker", "index": index}
     config = json.dumps({"cluster": {"worker": addresses}, "task": task})
     inherited = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    return inherited | {"TF_CONFIG": config}
+    # Two machines can't have the same GPU.
+    return inherited | {"TF_CONFIG": config, "CUDA_VISIBLE_DEVICES": "-1"}
 
 
 # What TF_CONFIG says
