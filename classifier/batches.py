@@ -118,7 +118,9 @@ def prepared(dataset: tf.data.Dataset, make_batch: Callable) -> tf.data.Dataset:
     if len(hardware.gpus()) != 1 or workers.strategy:
         return dataset
     (gpu,) = hardware.devices()
-    return dataset.apply(tf.data.experimental.prefetch_to_device(gpu, BATCHES_ON_GPU))
+    on_gpu = dataset.apply(tf.data.experimental.prefetch_to_device(gpu, BATCHES_ON_GPU))
+    on_gpu.cardinality = dataset.cardinality  # lost there; Keras then warns of too few batches
+    return on_gpu
 
 
 def pixel_reader(pictures: Pictures) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -195,6 +195,7 @@ def test_pixels_stay_in_the_host_s_memory_and_batches_wait_on_a_gpu_and_teach_th
 ):
     """The second device stands for a GPU."""
     program = f"""
+import warnings
 import mnist_keras
 from classifier import batches, faster, hardware
 from tests.networks import narrow
@@ -206,6 +207,7 @@ faster.on_processor = lambda: True
 setting = mnist_keras.Setting(data_dir={{folder!r}}, train_dir={str(digits / "train")!r},
                               epochs=1, batch_size=50, precision="float32")
 dataset = batches.prepared(tf.data.Dataset.range(1), tf.identity)
+warnings.filterwarnings("error", "Your input ran out of data")
 kept, constant = [], tf.constant
 tf.constant = lambda value, *given, **options: (
     kept.append(constant(value, *given, **options)) or kept[-1]
