@@ -82,7 +82,8 @@ def use_devices() -> tf.distribute.Strategy:
         names = [tf.config.experimental.get_device_details(gpu)["device_name"] for gpu in gpus()]
         print(f"running on {len(names)} GPU: {', '.join(names)}")
     else:
-        print(f"running on the CPU, {cores()} cores")
+        count = cores()
+        print(f"running on the CPU, {count} core" + "s" * (count > 1))
     if workers.strategy:
         return workers.strategy
     if len(devices()) > 1:

@@ -158,6 +158,14 @@ def test_memory_is_asked_for_as_it_is_needed_unless_tensorflow_is_at_work_alread
     assert capsys.readouterr() == ("running on 2 GPU: H100, H100\n" * 2, "")
 
 
+def test_a_single_core_is_one_core(monkeypatch, capsys):
+    gpu(monkeypatch)
+    for count, said in ((1, "1 core\n"), (2, "2 cores\n")):
+        monkeypatch.setattr(hardware, "cores", lambda count=count: count)
+        hardware.use_devices()
+        assert capsys.readouterr().out == f"running on the CPU, {said}"
+
+
 def test_a_gpu_that_is_hidden_from_the_process_is_none(monkeypatch):
     seen = [tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")]
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: seen)
