@@ -74,12 +74,17 @@ def is_picture(name: str) -> bool:
 
 
 def name_left_out(folder: str, taken: tuple[str, ...]) -> None:
-    """Say on stderr which folders and how many files in them are taken for no pictures.
+    """Say on stderr which folders, files and pictures are left out, and why.
 
     Args:
-        folder: of the classes' folders, or of pictures.
-        taken: the endings of the files that are.
+        folder: of the classes' folders.
+        taken: the endings of the files in them that are taken for pictures.
     """
+    loose = (path.name for path in sorted(Path(folder).iterdir()) if not path.is_dir())
+    loose = [name for name in loose if is_picture(name) and not name.startswith(".")]
+    if loose:
+        named = loose[0] + ", …" * (len(loose) > 1)
+        warn(f"NOTE: {folder}: pictures in no class's folder, left out: {len(loose)} ({named})")
     inside = [path for path in sorted(Path(folder).iterdir()) if path.is_dir()]
     inside = [path for path in inside if not path.name.startswith(".")]
     names = {path.name: list(files_below(path)) for path in inside}

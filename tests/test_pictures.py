@@ -52,6 +52,19 @@ def test_empty_classes_are_named_and_left_out(tmp_path, capsys):
     assert others.endswith("these endings aren't read: 1 .mp3, 1 .txt")
 
 
+def test_pictures_beside_the_classes_folders_are_counted_and_one_is_named(tmp_path, capsys):
+    save(tmp_path / "cat", "1.png", np.zeros((3, 3), np.uint8))
+    for name in (".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    name_left_out(str(tmp_path), endings("tuned"))
+    assert capsys.readouterr().err == ""
+    said = f"NOTE: {tmp_path}: pictures in no class's folder, left out: "
+    for name, named in (("b.png", "1 (b.png)"), ("a.JPG", "2 (a.JPG, …)")):
+        (tmp_path / name).touch()
+        name_left_out(str(tmp_path), endings("tuned"))
+        assert capsys.readouterr().err == f"{said}{named}\n"
+
+
 def test_the_article_s_recipe_takes_fewer_formats_and_says_so(tmp_path, capsys):
     save(tmp_path / "cat", "1.webp", np.zeros((3, 3), np.uint8))
     name_left_out(str(tmp_path), endings("tuned"))
