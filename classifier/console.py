@@ -240,6 +240,17 @@ def command_line(
     given = vars(parser.parse_args(arguments))
     mode = given.pop("mode")
     try:
-        return mode, setting_class(**given)
+        setting = setting_class(**given)
+        check_data_dir(setting)
     except ValueError as error:
         parser.error(f"--{error}")
+    return mode, setting
+
+
+def check_data_dir(setting: Any) -> None:
+    """Raise InputError if the Setting's data_dir is there, and no folder: a file, or /dev/null."""
+    if os.path.exists(setting.data_dir) and not os.path.isdir(setting.data_dir):
+        raise InputError(
+            f"data_dir {setting.data_dir}: not a folder; name the one that holds train/, test/ and "
+            "tmp/, or is to hold them"
+        )

@@ -22,7 +22,7 @@ from typing import Any
 import filelock
 import keras
 
-from classifier.console import InputError, printable, warn
+from classifier.console import InputError, check_data_dir, printable, warn
 from classifier.files import make_folder, write_csv, written
 from classifier.weights import load_weights, save_weights, without_optimizer
 
@@ -58,8 +58,7 @@ def load_first(model: keras.Model, paths: list[Path]) -> tuple[Path, int] | None
 
 def check_start(setting: Any) -> None:
     """Raise InputError if there is nothing to start from, nothing to do, or no place to do it."""
-    if Path(setting.data_dir).is_file():
-        raise InputError(f"--data_dir {setting.data_dir}: a file; a folder is wanted here")
+    check_data_dir(setting)
     if setting.restore_model and not Path(setting.restore_model).is_file():
         raise InputError(f"--restore_model {setting.restore_model}: no such file")
     if setting.initial_epoch >= setting.epochs:

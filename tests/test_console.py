@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from classifier.console import (
+    MODES,
     ArgumentParser,
     InputError,
     act_as_command,
@@ -118,6 +119,16 @@ def test_is_restore_means_what_it_says(words, expected):
 )
 def test_a_mistake_on_the_command_line_is_one_line_that_names_the_flag(capsys, words, named):
     assert named in refused(capsys, *words.split())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_no_folder_is_no_data_dir_in_any_mode(capsys, tmp_path, mode):
+    (tmp_path / "1.png").touch()
+    for path in (tmp_path / "1.png", os.devnull):
+        said = f"--data_dir {path}: not a folder; name the one that holds train/"
+        assert said in refused(capsys, "--mode", mode, "--data_dir", str(path))
+    for path in (tmp_path, tmp_path / "to be made"):
+        assert command_line("", Setting, ["--mode", mode, "--data_dir", str(path)])[0] == mode
 
 
 def test_what_the_user_typed_cannot_steer_the_terminal(capsys):

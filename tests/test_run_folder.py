@@ -171,13 +171,20 @@ def checkpoint(epoch, val_acc):
 # A training at work
 
 
-@pytest.mark.parametrize("taken", ["data", "data/model_weight", "data/report"])
-def test_a_file_where_the_run_s_folders_are_wanted_is_named_and_kept(tmp_path, taken):
+@pytest.mark.parametrize(
+    ("taken", "said"),
+    [
+        ("data", "not a folder; name the one that"),
+        ("data/model_weight", "a file; a folder is wanted here"),
+        ("data/report", "a file; a folder is wanted here"),
+    ],
+)
+def test_a_file_where_the_run_s_folders_are_wanted_is_named_and_kept(tmp_path, taken, said):
     file = tmp_path / taken
     file.parent.mkdir(exist_ok=True)
     file.write_text("the user's own")
     setting = Setting(data_dir=str(tmp_path / "data"))
-    with pytest.raises(InputError, match=f"{taken}: a file; a folder is wanted here"):
+    with pytest.raises(InputError, match=f"{taken}: {said}"):
         check_start(setting)
         with at_work(Path(setting.checkpoint_path), Path(setting.report_dir), False, "again"):
             raise AssertionError("it began")
