@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,11 +81,20 @@ def here() -> Place | None:
             f"TF_CONFIG lacks its task, which of the machines this one is, as in {EXAMPLE}"
         ) from None
     if task not in list(machines) or type(task[1]) is not int:
-        known = ", ".join(f"{job} {index}" for job, index in machines)
-        raise ValueError(f"TF_CONFIG: its task, {task[0]} {task[1]!r}, is none of {known}")
+        counts = Counter(job for job, _ in machines)
+        known = " or ".join(f'type "{job}", index {upto(count)}' for job, count in counts.items())
+        raise ValueError(
+            f"TF_CONFIG: its task is type {json.dumps(task[0])}, index {json.dumps(task[1])}, and "
+            f"must be {known} (index counts from 0)"
+        )
     chiefs = sum(job == "chief" for job, _ in machines)
     place = Place(tuple(machines.values()), list(machines).index(task), chiefs)
     return place if len(machines) > 1 else None
+
+
+def upto(count: int) -> str:
+    """The numbers of so many that are counted from 0."""
+    return "0" if count == 1 else f"0 to {count - 1}"
 
 
 def check() -> Place | None:
