@@ -153,12 +153,19 @@ def export_network(
         What the network was written to: a file, for saved_model a folder.
 
     Raises:
-        InputError: the network does not compute in float32, a package is missing, the disk does
-            not take the files, or what was written does not answer as the network does.
+        InputError: the network does not compute in float32, the format can't hold it, a package is
+            missing, the disk does not take the files, or what was written does not answer as the
+            network does.
     """
     form = FORMATS[format]
     if half and format != "litert":
         raise InputError(f"--half goes with --format litert, not with {format}")
+    # Nested or wrapped, too. Keras writes them, and then refuses to read what could do anything.
+    if format == "keras" and '"class_name": "Lambda"' in model.to_json():
+        raise InputError(
+            "--format keras: Keras reads no Lambda layer from a file; write it as another layer in "
+            "build_model, or take --format saved_model"
+        )
     missing = [package for package in form.needs if importlib.util.find_spec(package) is None]
     if missing:
         raise InputError(f"--format {format} needs more packages: pip install {' '.join(missing)}")

@@ -302,6 +302,19 @@ def test_a_network_that_the_format_cannot_hold_is_one_line(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_lambda_layer_that_keras_would_not_read_is_named_and_other_formats_take_it(
+    tmp_path,
+):
+    doubled = keras.layers.Lambda(lambda values: values * 2)
+    inside = keras.Sequential([keras.Input((28, 28, 3)), doubled])
+    for layer in (doubled, inside):
+        model = keras.Sequential([keras.Input((28, 28, 3)), layer, *network().layers])
+        with pytest.raises(InputError, match="^--format keras: Keras reads no Lambda layer .*save"):
+            export_network(model, "keras", tmp_path, DIGITS)
+        assert not any(tmp_path.iterdir())
+    assert export_network(model, "saved_model", tmp_path, DIGITS).exists()
+
+
 def hide(monkeypatch, *packages: str) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
