@@ -44,6 +44,8 @@ def write(
 ) -> None:
     """Write split.json, then model.json, into the Setting's checkpoint_path.
 
+    Nothing is against a run that goes on any more: if it has more epochs now, that is said.
+
     Args:
         setting: of the training, with nothing left open.
         written: the network as build_model has it, as of_network gives it.
@@ -53,6 +55,14 @@ def write(
         training: the files to learn from.
         validation: the files held out.
     """
+    folder = Path(setting.checkpoint_path)
+    if setting.is_restore and (folder / "model.json").exists():
+        begun = read(folder).get("epochs", setting.epochs)  # older programs didn't say
+        if setting.epochs > begun:
+            print(
+                f"{setting.epochs} epochs instead of {begun}: the learning rate goes on as in a "
+                f"training of {setting.epochs}"
+            )
     said = {"classes": list(training.class_indices)}
     said |= {name: getattr(setting, name) for name in CARRIED if name != "label_nums"}
     if not setting.is_given("batch_size"):
@@ -66,13 +76,13 @@ def write(
         "network": written,
     }
     contents = {"model.json": said}
-    if not setting.is_restore or read_split(Path(setting.checkpoint_path)) is None:
+    if not setting.is_restore or read_split(folder) is None:
         split = {"training": file_names(training), "validation": file_names(validation)}
         contents = {"split.json": split} | contents  # a run that goes on keeps its own
     for name, content in contents.items():
         # A folder's name may be bytes that are no text: they are escaped, which JSON can undo.
         text = json.dumps(content, indent=2, ensure_ascii=False)
-        save(Path(setting.checkpoint_path, name), text.encode("utf-8", errors="backslashreplace"))
+        save(folder / name, text.encode("utf-8", errors="backslashreplace"))
 
 
 def of_network(model: keras.Model) -> dict[str, Any]:
@@ -192,12 +202,7 @@ def go_on(setting: Any, folder: Path, classes: list[str]) -> Any:
     names = [name for name in CARRIED if name != "epochs"]
     setting = following(setting, said, names, folder)
     begun = said.get("epochs")
-    if setting.is_given("epochs") and type(begun) is int and setting.epochs > begun:
-        print(
-            f"{setting.epochs} epochs instead of {begun}: the learning rate goes on as in a "
-            f"training of {setting.epochs}"
-        )
-    else:
+    if not (setting.is_given("epochs") and type(begun) is int and setting.epochs > begun):
         setting = following(setting, said, ["epochs"], folder)
     for what, names in (
         ("new", set(classes) - set(said["classes"])),

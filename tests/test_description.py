@@ -144,10 +144,16 @@ def test_a_setting_that_contradicts_the_run_is_an_error_that_names_both(data, gi
         description.go_on(Setting(**given), data, list("0123456789"))
 
 
-def test_a_run_can_go_on_for_more_epochs_and_that_is_said(data, capsys):
+def test_a_run_can_go_on_for_more_epochs_and_that_is_said_when_it_does(data, capsys):
     described(data, epochs=7)
     assert description.go_on(Setting(epochs=9), data, list("0123456789")).epochs == 9
-    assert "9 epochs instead of 7: the learning rate goes on as in" in capsys.readouterr().out
+    assert "instead of" not in capsys.readouterr().out  # it may yet be refused
+    for epochs, said in ((7, False), (9, True), (9, False)):
+        described(data, epochs=epochs, is_restore=True)
+        line = f"{epochs} epochs instead of 7: the learning rate goes on as in"
+        assert (line in capsys.readouterr().out) is said
+    described(data, epochs=99)  # another run
+    assert "instead of" not in capsys.readouterr().out
 
 
 def test_what_an_older_program_did_not_write_is_taken_from_the_setting(data):

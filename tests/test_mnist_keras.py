@@ -195,9 +195,20 @@ def test_a_short_run_can_be_continued_as_a_longer_one(data_dir, narrow, monkeypa
     setting = Setting(data_dir=str(data_dir), epochs=1, batch_size=100)
     train(setting)
     train(setting.replace(epochs=2, is_restore=True))
-    assert "passed over" not in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert "passed over" not in captured.err and "2 epochs instead of 1: the" in captured.out
     with open(data_dir / "report" / "history.csv", encoding="utf-8") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_a_run_that_is_refused_is_not_said_to_go_on(data_dir, narrow, capsys):
+    setting = Setting(data_dir=str(data_dir), epochs=1, batch_size=100)
+    train(setting)
+    for path in (data_dir / "model_weight").glob("*.weights.h5"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="none of the weights here can be gone on from"):
+        train(setting.replace(epochs=2, is_restore=True))
+    assert "instead of" not in capsys.readouterr().out
 
 
 def test_restore_model_starts_from_those_weights(copy):
