@@ -46,15 +46,18 @@ class Decoding:
     Args:
         paths: of the pictures.
         size: (height, width) that they are decoded to.
-        processes: how many decode them.
+        processes: how many decode them, at most.
     """
 
     def __init__(self, paths: Sequence[str], size: tuple[int, int], processes: int):
         self.size, self.left, self.folders = size, set(paths), last_changed(paths)
         self.chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-        self.workers = [
-            start_worker(self.chunks[first::processes], size) for first in range(processes)
-        ]
+        processes = min(processes, len(self.chunks))
+        # All begin at once: each takes a tenth of a second until it reads what it is to do.
+        self.workers = [start_worker() for _ in range(processes)]
+        for first, worker in enumerate(self.workers):
+            with worker.stdin:
+                pickle.dump((sys.path, self.chunks[first::processes], size), worker.stdin)
         self.read = 0  # of the chunks
         self.there: dict[str, Any] = {}
 
@@ -114,13 +117,10 @@ def last_changed(paths: Sequence[str]) -> dict[str, int]:
     return {folder: os.stat(folder).st_mtime_ns for folder in folders}
 
 
-def start_worker(chunks: list[Sequence[str]], size: tuple[int, int]) -> subprocess.Popen:
-    """A process that decodes the chunks, and says what comes of each as a pickle on its stdout."""
+def start_worker() -> subprocess.Popen:
+    """A process that decodes what its stdin says, and says what comes of it on its stdout."""
     command = [sys.executable, "-c", PROGRAM]
-    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with worker.stdin:
-        pickle.dump((sys.path, chunks, size), worker.stdin)
-    return worker
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def work(decode: Callable, chunks: list[Sequence[str]], size: tuple[int, int]) -> None:

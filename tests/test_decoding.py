@@ -47,7 +47,7 @@ def test_processes_give_the_same_pixels_and_the_same_reasons(files, processes):
     assert results[5] == "it is no picture" and results[70] == "No such file or directory"
     assert_same(results, files)
     assert not decoder.left
-    assert [worker.poll() for worker in decoder.workers] == [0] * processes
+    assert [worker.poll() for worker in decoder.workers] == [0] * min(processes, 3)
 
 
 def test_pictures_may_be_asked_for_in_parts_and_in_any_order(files):
