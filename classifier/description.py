@@ -12,7 +12,8 @@ from tensorflow.keras.preprocessing.image import DirectoryIterator
 from classifier import hardware, workers
 from classifier.console import InputError, warn
 from classifier.files import save
-from classifier.pictures import class_folders, file_names, load_only
+from classifier.pictures import class_folders, file_names, files_below, is_picture, load_only
+from classifier.recipe import EPOCHS_OF_MANY, MANY
 
 # What makes a training what it is. --is_restore takes it from the run that it goes on with.
 CARRIED = (
@@ -183,8 +184,19 @@ def settled(setting: Any) -> Any:
     classes = class_folders(setting.train_dir)
     if len(classes) != setting.label_nums:
         print(f"label_nums is {len(classes)}: as many classes as there are in {setting.train_dir}")
+    if has_many(setting):
+        print(f"epochs is {EPOCHS_OF_MANY}: more would teach so many pictures no more")
+        setting = setting.replace(epochs=EPOCHS_OF_MANY)
     precision, *_ = workers.everyones(hardware.precision(setting.precision, setting.recipe))
     return setting.replace(label_nums=len(classes), precision=precision)
+
+
+def has_many(setting: Any) -> bool:
+    """Whether a training whose epochs nobody has said has so many pictures that few will do."""
+    if setting.is_given("epochs") or setting.recipe == "article":
+        return False
+    count = sum(map(is_picture, files_below(Path(setting.train_dir))))
+    return count >= MANY and setting.initial_epoch < EPOCHS_OF_MANY
 
 
 def go_on(setting: Any, folder: Path, classes: list[str]) -> Any:

@@ -306,3 +306,28 @@ def test_a_layer_class_of_one_s_own_is_described():
     two, again, three = (network(layers.Conv2D(2, 3), Nameless(n)) for n in (2, 2, 3))
     assert description.network_difference(two, again) is None
     assert description.network_difference(two, three) == "layer 2, Nameless, had factor 2, now 3"
+
+
+# What a training takes by default
+
+
+@pytest.mark.parametrize(
+    ("pictures", "given", "epochs"),
+    [
+        (20, {}, 8),
+        (21, {}, 20),
+        (20, {"epochs": 20}, 20),
+        (20, {"initial_epoch": 7}, 8),
+        (20, {"initial_epoch": 8}, 20),
+        (20, {"recipe": "article"}, 20),
+    ],
+    ids=str,
+)
+def test_many_pictures_need_fewer_epochs(tmp_path, monkeypatch, capsys, pictures, given, epochs):
+    monkeypatch.setattr(description, "MANY", pictures)
+    for index in range(20):
+        save(tmp_path / "train" / f"{index % 2}", f"{index}.png", np.zeros((9, 9), "u1"))
+    (tmp_path / "train" / "0" / "notes.txt").touch()
+    setting = description.settled(Setting(data_dir=str(tmp_path), **given))
+    assert setting.epochs == epochs
+    assert ("epochs is 8" in capsys.readouterr().out) is (epochs == 8)

@@ -66,15 +66,8 @@ def test_a_training_that_goes_on_has_only_the_epochs_that_are_left():
         assert sum(1 for _ in plan.training(done)) == (5 - done) * plan.steps
 
 
-@pytest.mark.parametrize(
-    ("epochs", "warm_up", "peak", "first"),
-    [
-        (3, recipe.MUON_WARM_UP, recipe.SHORT_RUN_PEAK, 0.12),
-        (5, recipe.MUON_WARM_UP, recipe.PEAK_LEARNING_RATE, 0.12),
-        (20, recipe.WARM_UP, recipe.PEAK_LEARNING_RATE, 1 / 25),
-    ],
-)
-def test_the_learning_rate_rises_to_its_peak_and_falls_to_0(epochs, warm_up, peak, first):
+@pytest.mark.parametrize("epochs", [1, 3, 20])
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_0(epochs):
     plan = tuned(1600, epochs)
     optimizer, steps = plan.optimizer(), epochs * plan.steps
     optimizer.build([keras.Variable([1.0])])
@@ -83,10 +76,11 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_0(epochs, warm_up, pea
         optimizer.iterations.assign(round(share * steps))
         return float(optimizer.learning_rate)
 
-    assert 0 < rate(0) <= first * peak
-    assert rate(warm_up) == pytest.approx(peak, rel=0.02)
+    warm_up, peak = recipe.WARM_UP, recipe.PEAK_LEARNING_RATE
+    assert 0 < rate(0) < peak / 2
+    assert rate(warm_up) == pytest.approx(peak, rel=0.05)
     assert rate(warm_up + (1 - warm_up) / 2) == pytest.approx(peak / 2, rel=0.05)
-    assert rate(1) == pytest.approx(0, abs=peak / 1000)
+    assert rate(1) < peak / 50
 
 
 def test_weights_that_learn_nothing_decay():
@@ -99,19 +93,21 @@ def test_weights_that_learn_nothing_decay():
     assert weight.numpy() < 1
 
 
+def test_convolutions_take_orthogonal_steps_longer_ones_if_they_are_few():
+    for epochs in (1, 30):
+        optimizer = tuned(200, epochs).optimizer()  # 12 steps an epoch
+        assert type(optimizer) is Muon
+        assert optimizer.length == (recipe.FEW_STEPS_LENGTH if epochs == 1 else recipe.LENGTH)
+
+
 def test_short_runs_take_strokes_as_they_are_and_average_narrowly(monkeypatch):
     asked = []
-    monkeypatch.setattr(recipe, "training_batches", lambda *given: asked.append(given[-1]))
+    monkeypatch.setattr(recipe, "training_batches", lambda *given: asked.append(given[7]))
     for epochs in (recipe.SHORT_RUN, recipe.SHORT_RUN + 1):
         plan = tuned(epochs=epochs, strokes=True)
         plan.training(0)
         asked.append(plan.average_power)
     assert asked == [False, recipe.SHORT_RUN_POWER, True, recipe.AVERAGE_POWER]
-
-
-def test_few_epochs_take_muon_s_steps():
-    for epochs, kind in ((recipe.MUON_RUN, Muon), (recipe.MUON_RUN + 1, keras.optimizers.AdamW)):
-        assert type(tuned(epochs=epochs).optimizer()) is kind
 
 
 def test_pictures_are_grey_only_if_those_held_out_are_too():
