@@ -1,9 +1,10 @@
 """What the network runs on, and in which arithmetic."""
 
+import json
 import os
-import re
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -69,69 +70,43 @@ def test_without_a_gpu_bfloat16_is_taken_if_the_processor_multiplies_it(
 
 # Devices
 
-# Two of them, on whatever machine.
-TWO = """
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-"""
 
-
-def python(program: str) -> str:
-    """What a program prints that runs in a process of its own, beside mnist_keras.py, on no GPU."""
+@pytest.fixture(scope="module")
+def on_two_devices(tmp_path_factory) -> tuple[Path, dict]:
+    """The folder in which tests/devices.py has been at work, and what it says of it."""
+    folder = tmp_path_factory.mktemp("devices")
+    write_digits(folder / "train", 750, seed=1)
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-m", "tests.devices", folder],
         capture_output=True,
         text=True,
         cwd=SCRIPT.parent,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return folder, json.loads((folder / "devices.json").read_text())
 
 
-def test_two_devices_train_as_one(digits, tmp_path):
-    program = f"""
-import mnist_keras
-from tests.networks import narrow
-mnist_keras.build_model = narrow
-setting = mnist_keras.Setting(data_dir={{folder!r}}, train_dir={str(digits / "train")!r},
-                              epochs=2, batch_size=75, precision="float32")
-print("loss", mnist_keras.train(setting).history["loss"])
-"""
+def test_two_devices_train_as_one(on_two_devices):
+    folder, said = on_two_devices
     accuracies = []
-    for devices in (1, 2):
-        folder = tmp_path / str(devices)
-        said = python((TWO if devices == 2 else "") + program.format(folder=str(folder)))
-        first, second = map(float, re.search(r"loss \[(\S+), (\S+)\]", said).groups())
+    for name in ("one", "two"):
+        first, second = said[name]["history"]["loss"]
         assert second < first
-        best = run_folder.checkpoints(folder / "model_weight")[0]
+        best = run_folder.checkpoints(folder / name / "model_weight")[0]
         assert load_weights(narrow(Setting()), best) in (1, 2)
         accuracies.append(float(run_folder.CHECKPOINT_NAME.fullmatch(best.name)[2]))
     assert abs(accuracies[0] - accuracies[1]) < 0.1
 
 
 def test_train_evaluate_and_predict_follow_each_other_in_one_process_with_other_settings(
-    trained, digits, tmp_path
+    on_two_devices,
 ):
     """As in a notebook, in which TensorFlow has looked at its devices long ago."""
-    write_digits(tmp_path / "train", 200, seed=1)
-    program = f"""
-import mnist_keras
-from tests.networks import narrow
-known = mnist_keras.Setting(data_dir={str(trained)!r}, imp_dir={str(digits / "test" / "3")!r})
-own = mnist_keras.Setting(data_dir={str(tmp_path)!r}, test_dir=known.test_dir, epochs=1)
-before = [row.label for row in mnist_keras.predict(known)]
-article, mnist_keras.build_model = mnist_keras.build_model, narrow
-mnist_keras.train(own.replace(precision="float32"))
-mnist_keras.train(own.replace(precision="mixed_bfloat16", batch_size=40))
-mnist_keras.evaluate(own)
-mnist_keras.train(own.replace(recipe="article"))
-mnist_keras.build_model = article
-assert [row.label for row in mnist_keras.predict(known)] == before
-"""
-    said = python(TWO + program)
-    assert said.count("best epoch") == 3 and said.count("test_acc") == 1
+    _, said = on_two_devices
+    before, after = said["labels"]
+    assert before == after == list("0123456789")
+    assert said["epochs"] == [[0]] * 3 and said["acc"] > 0.1
 
 
 def test_memory_is_asked_for_as_it_is_needed_unless_tensorflow_is_at_work_already(
@@ -199,41 +174,13 @@ def test_gpus_are_left_alone_for_a_single_picture_and_not_for_who_knows_how_many
 
 
 def test_pixels_stay_in_the_host_s_memory_and_batches_wait_on_a_gpu_and_teach_the_same(
-    digits, tmp_path
+    on_two_devices,
 ):
-    """The second device stands for a GPU."""
-    program = f"""
-import warnings
-import mnist_keras
-from classifier import batches, faster, hardware
-from tests.networks import narrow
-mnist_keras.build_model = narrow
-hardware.gpus = lambda: {{gpus}}
-hardware.devices = lambda: [{{device!r}}]
-hardware.use_devices = tf.distribute.get_strategy
-faster.on_processor = lambda: True
-setting = mnist_keras.Setting(data_dir={{folder!r}}, train_dir={str(digits / "train")!r},
-                              epochs=1, batch_size=50, precision="float32")
-dataset = batches.prepared(tf.data.Dataset.range(1), tf.identity)
-warnings.filterwarnings("error", "Your input ran out of data")
-kept, constant = [], tf.constant
-tf.constant = lambda value, *given, **options: (
-    kept.append(constant(value, *given, **options)) or kept[-1]
-)
-with tf.device({{device!r}}):
-    history = mnist_keras.train(setting).history
-pixels = {{{{tensor.device[-5:] for tensor in kept if len(tensor.shape) == 4}}}}
-learned = [history[name] for name in ("loss", "val_loss")]
-print("at", next(iter(dataset)).device[-5:], *pixels, learned)
-"""
-    seen = []
-    for gpus, device in (([], "/device:CPU:0"), (["a GPU"], "/device:CPU:1")):
-        folder = str(tmp_path / device[-1])
-        said = python(TWO + program.format(gpus=gpus, device=device, folder=folder))
-        seen += re.findall(r"at (CPU:\d) (CPU:\d) (.+)", said)
-    (batch, pixels, learned), (batch_there, pixels_there, learned_there) = seen
-    assert (batch, batch_there) == ("CPU:0", "CPU:1") and learned == learned_there
-    assert pixels == pixels_there == "CPU:0"
+    one, gpu = (on_two_devices[1][name] for name in ("one", "gpu"))
+    assert (one["batch"], gpu["batch"]) == ("CPU:0", "CPU:1")
+    assert one["pixels"] == gpu["pixels"] == ["CPU:0"]
+    for name in ("loss", "val_loss"):
+        assert one["history"][name] == gpu["history"][name]
 
 
 # What is compiled
@@ -305,7 +252,10 @@ def test_nothing_is_compiled_for_a_processor_nor_where_the_same_seed_must_give_t
 
 
 def test_tensorflow_s_own_switch_for_the_same_weights_is_the_one_that_is_asked():
+    assert framework.is_op_determinism_enabled() is False
     program = "from tensorflow.python.framework import config\n"
     program += "print(config.is_op_determinism_enabled())"
-    assert python(program) == "False\n"
-    assert python(f"import os\nos.environ['TF_DETERMINISTIC_OPS'] = '1'\n{program}") == "True\n"
+    environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stdout == "True\n", done.stderr
