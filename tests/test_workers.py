@@ -14,12 +14,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from helpers import SCRIPT, save
+from helpers import SCRIPT, on_the_processor, save
 
 from classifier import cluster, workers
 from classifier.cluster import Place
 from classifier.console import InputError
 from digits.drawn import draw
+from setting import Setting
+from tests import worker
 
 TWO = {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}
 FIRST = {"type": "worker", "index": 0}
@@ -208,7 +210,6 @@ def folder(tmp_path_factory) -> Path:
         setting = where | more.pop("setting", {})
         return {"setting": setting, "kept": str(folder / f"{name}-{place}.json"), **more}
 
-    alone = begin(folder, "alone", [[told(0, "one")]])
     jobs = [
         [told(place, "plain"), told(place, "gpu", gpu=True), told(place, "whole", dropout=0.5)]
         for place in range(2)
@@ -216,7 +217,10 @@ def folder(tmp_path_factory) -> Path:
     jobs[0] += [told(0, "killed", dropout=0.5)]
     jobs[1] += [told(1, "killed", dropout=0.5, kill=1)]
     together = begin(folder, "first", jobs)
-    end(folder, alone)
+    # One machine is this process: one more would take seconds to start.
+    with on_the_processor(), pytest.MonkeyPatch.context() as patch:
+        worker.get_ready(patch.setattr)
+        worker.do([told(0, "one")], Setting(**given(folder)))
     end(folder, together)
     jobs = [
         [told(place, "differ", setting={"train_dir": str(folder / train_dir)})]
@@ -227,15 +231,24 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+def given(folder: Path) -> dict:
+    """The setting of each machine, as far as its jobs don't say otherwise."""
+    return {
+        "train_dir": str(folder / "train"),
+        "epochs": 3,
+        "batch_size": 96,
+        "precision": "float32",
+    }
+
+
 def begin(folder: Path, run: str, jobs: list[list[dict]]) -> list[tuple[str, subprocess.Popen]]:
-    """A process for each machine's list of jobs; a single one trains alone."""
+    """A process for each machine's list of jobs."""
     addresses, machines = free_addresses(len(jobs)), []
     for place, told in enumerate(jobs):
         path = folder / f"{run}-jobs-{place}.json"
         path.write_text(json.dumps(told))
-        setting = {"train_dir": str(folder / "train"), "epochs": 3, "batch_size": 96}
         machine = subprocess.Popen(
-            [sys.executable, "-m", "tests.worker", path, json.dumps(setting)],
+            [sys.executable, "-m", "tests.worker", path, json.dumps(given(folder))],
             env=environment(addresses, place) | {"TMPDIR": str(folder)},
             cwd=SCRIPT.parent,
             stdout=subprocess.DEVNULL,

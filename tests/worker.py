@@ -4,6 +4,7 @@ python -m tests.worker JOBS.json, a list of {"setting": …, "kill": epoch, "dro
 "gpu": whether each machine has one}
 """
 
+import functools
 import json
 import os
 import signal
@@ -50,9 +51,9 @@ class Told(keras.callbacks.Callback):
             Path(JOB["kept"]).write_text(json.dumps({"weights": weights, "states": states}))
 
 
-def jobs(setting) -> None:
+def do(jobs: list[dict], setting) -> None:
     """Train as each of the jobs says; setting has the folders."""
-    for job in json.loads(Path(sys.argv[1]).read_text()):
+    for job in jobs:
         JOB.clear()
         JOB.update(job)
         with pytest.MonkeyPatch.context() as patch:
@@ -84,12 +85,18 @@ def augment(images, seed, flip=False):
     return images  # so that machines with half a batch each see what one with a whole one sees
 
 
-if __name__ == "__main__":
-    mnist_keras.build_model = build_model
-    batches.augment = augment
-    mnist_keras.report.training = lambda *given: None  # charts take longer than all else here
+def get_ready(put=setattr) -> None:
+    """Have mnist_keras train this network; put(object, name, value) sets what is to be another."""
     callbacks = mnist_keras.checkpoint_callbacks
-    mnist_keras.checkpoint_callbacks = lambda *given: [*callbacks(*given), Told()]
-    setting = mnist_keras.Setting(precision="float32", **json.loads(sys.argv[2]))
+    put(mnist_keras, "build_model", build_model)
+    put(mnist_keras, "checkpoint_callbacks", lambda *given: [*callbacks(*given), Told()])
+    put(mnist_keras.report, "training", lambda *given: None)  # charts take longer than all else
+    put(batches, "augment", augment)
+
+
+if __name__ == "__main__":
+    get_ready()
+    jobs = json.loads(Path(sys.argv[1]).read_text())
+    setting = mnist_keras.Setting(**json.loads(sys.argv[2]))
     with console.one_line_errors(), hardware.one_line_errors():
-        workers.together(jobs, setting)
+        workers.together(functools.partial(do, jobs), setting)
