@@ -19,7 +19,7 @@ from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 import mnist_keras
-from classifier import batches, charts, opener, recipe, report, run_folder
+from classifier import batches, charts, description, opener, recipe, report, run_folder
 from classifier.console import InputError
 from classifier.faster import InParts
 from classifier.opener import decode
@@ -121,11 +121,11 @@ def test_train_learns_and_leaves_the_best_checkpoint_a_description_and_curves(tr
     for path in weights:
         assert re.fullmatch(r"weights-improvement-0[12]-\d\.\d{5}\.weights\.h5", path.name)
         assert path.stat().st_size < 4e6
-    description = json.loads((trained / "model_weight" / "model.json").read_text("utf-8"))
-    assert description["classes"] == list("0123456789")
-    assert (description["img_width"], description["img_height"]) == (28, 28)
-    assert description["images"] == 1200 and description["trained_on"] == str(trained / "train")
-    assert description["handwriting"] is True
+    said = json.loads((trained / "model_weight" / "model.json").read_text("utf-8"))
+    assert said["classes"] == list("0123456789")
+    assert (said["img_width"], said["img_height"]) == (28, 28)
+    assert said["images"] == 1200 and said["trained_on"] == str(trained / "train")
+    assert said["handwriting"] is True
     split = json.loads((trained / "model_weight" / "split.json").read_text("utf-8"))
     assert [len(split[part]) for part in ("training", "validation")] == [1200, 300]
     with open(trained / "report" / "history.csv", encoding="utf-8") as file:
@@ -134,6 +134,12 @@ def test_train_learns_and_leaves_the_best_checkpoint_a_description_and_curves(tr
     assert float(rows[1]["val_acc"]) > 0.5
     with Image.open(trained / "report" / "training_curves.png") as image:
         assert image.width > 300
+
+
+def test_what_is_trained_is_described_so_that_it_is_known_again(trained):
+    said = description.read(trained / "model_weight")
+    written = description.of_network(build_model(Setting()))
+    assert description.network_difference(said["network"], written) is None
 
 
 def test_train_says_what_it_left_and_what_comes_next(data_dir, narrow, capsys):
@@ -468,8 +474,8 @@ def test_a_folder_of_coloured_shapes_is_learned_and_its_class_names_are_the_answ
     setting = Setting(data_dir=str(tmp_path), img_width=36, img_height=30, epochs=4, batch_size=12)
     train(setting)
     assert "label_nums is 3" in capsys.readouterr().out
-    description = json.loads((tmp_path / "model_weight" / "model.json").read_text("utf-8"))
-    assert description["handwriting"] is False
+    said = json.loads((tmp_path / "model_weight" / "model.json").read_text("utf-8"))
+    assert said["handwriting"] is False
     setting = Setting(data_dir=str(tmp_path), imp_dir=str(tmp_path / "train" / "蓝色"))
     assert {answer.label for answer in predict(setting)} == {"蓝色"}
     assert "预测结果为：蓝色" in capsys.readouterr().out
