@@ -77,6 +77,7 @@ def main() -> None:
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     for name in ("training", "evaluation", "predictions"):  # charts take longer than all else here
         setattr(mnist_keras.report, name, lambda *given: None)
+    faster.PARTS = 1  # as on GPUs, of which a machine may have several
     folder = Path(sys.argv[1])
     said = one_after_the_other(folder)
     mnist_keras.build_model, faster.on_processor = narrow, lambda: True

@@ -30,6 +30,7 @@ from digits.drawn import draw
 from digits.handwriting import to_mnist
 from mnist_keras import build_model, data_generator, evaluate, network, predict, train
 from setting import Setting
+from tests import networks
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +113,7 @@ def test_drawn_digits_join_pictures_of_digits_and_of_nothing_else(data_dir, monk
 @pytest.fixture
 def narrow(monkeypatch):
     """A network of few layers and channels, for what a training does besides learning."""
-    monkeypatch.setattr(mnist_keras, "build_model", EDITS["none"])
+    monkeypatch.setattr(mnist_keras, "build_model", networks.narrow)
 
 
 def test_train_learns_and_leaves_the_best_checkpoint_a_description_and_curves(trained):
