@@ -12,51 +12,24 @@ from pathlib import Path
 import mnist_keras  # before TensorFlow, since it keeps its log off stderr
 
 # isort: split
+import pytest
 import tensorflow as tf
 
 from classifier import batches, faster, hardware
 from setting import Setting
 from tests.networks import DATA, narrow
 
-# (name, GPUs, devices): either device alone, of which the second stands for a GPU, and both.
-RUNS = (
-    ("one", [], ["/device:CPU:0"]),
-    ("gpu", ["a GPU"], ["/device:CPU:1"]),
-    ("two", [], ["/device:CPU:0", "/device:CPU:1"]),
-)
+# What is trained on, by its name: (GPUs, devices). The second device stands for a GPU.
+RUNS = {
+    "one": ([], ["/device:CPU:0"]),
+    "gpu": (["a GPU"], ["/device:CPU:1"]),
+    "two": ([], ["/device:CPU:0", "/device:CPU:1"]),
+}
 
 
-def one_after_the_other(folder: Path) -> dict:
-    """Train, evaluate and predict with other settings each time, as in a notebook."""
-    known = Setting(
-        data_dir=str(folder), checkpoint_path=str(DATA / "shipped"), imp_dir=str(DATA / "tmp")
-    )
-    own = known.replace(checkpoint_path=None, test_dir=str(folder / "train"), epochs=1)
-    labels = [[row.label for row in mnist_keras.predict(known)]]
-    article, mnist_keras.build_model = mnist_keras.build_model, narrow
-    done = [
-        mnist_keras.train(own.replace(precision="float32")).epoch,
-        mnist_keras.train(own.replace(precision="mixed_bfloat16", batch_size=40)).epoch,
-    ]
-    _, acc = mnist_keras.evaluate(own)
-    done.append(mnist_keras.train(own.replace(recipe="article")).epoch)
-    mnist_keras.build_model = article
-    labels.append([row.label for row in mnist_keras.predict(known)])
-    return {"labels": labels, "epochs": done, "acc": acc}
-
-
-def learned(folder: Path, name: str, gpus: list[str], devices: list[str]) -> dict:
-    """What a training leaves on these devices, where it kept its pixels and where batches wait."""
-    hardware.gpus, hardware.devices = lambda: gpus, lambda: devices
-    if gpus:
-        hardware.use_devices = tf.distribute.get_strategy
-    kept, constant = [], tf.constant
-
-    def noted(value, *given, **options):
-        kept.append(constant(value, *given, **options))
-        return kept[-1]
-
-    tf.constant = noted
+def learned(folder: Path, name: str) -> dict:
+    """What that training leaves, where it kept its pixels and where batches wait."""
+    gpus, devices = RUNS[name]
     setting = Setting(
         data_dir=str(folder / name),
         train_dir=str(folder / "train"),
@@ -64,27 +37,50 @@ def learned(folder: Path, name: str, gpus: list[str], devices: list[str]) -> dic
         batch_size=75,
         precision="float32",
     )
-    with tf.device(devices[0] if len(devices) == 1 else None):
-        history = mnist_keras.train(setting).history
-    tf.constant = constant
-    waiting = next(iter(batches.prepared(tf.data.Dataset.range(1), tf.identity)))
+    kept, constant = [], tf.constant
+
+    def noted(value, *given, **options):
+        kept.append(constant(value, *given, **options))
+        return kept[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hardware, "gpus", lambda: gpus)
+        patch.setattr(hardware, "devices", lambda: devices)
+        patch.setattr(faster, "on_processor", lambda: True)
+        patch.setattr(tf, "constant", noted)
+        if gpus:
+            patch.setattr(hardware, "use_devices", tf.distribute.get_strategy)
+        with tf.device(devices[0] if len(devices) == 1 else None):
+            history = mnist_keras.train(setting).history
+        waiting = next(iter(batches.prepared(tf.data.Dataset.range(1), tf.identity)))
     pixels = {tensor.device[-5:] for tensor in kept if len(tensor.shape) == 4}
     return {"history": history, "pixels": [*pixels], "batch": waiting.device[-5:]}
 
 
 def main() -> None:
+    """Train, evaluate and predict with other settings each time, as in a notebook."""
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     for name in ("training", "evaluation", "predictions"):  # charts take longer than all else here
         setattr(mnist_keras.report, name, lambda *given: None)
     faster.PARTS = 1  # as on GPUs, of which a machine may have several
-    folder = Path(sys.argv[1])
-    said = one_after_the_other(folder)
-    mnist_keras.build_model, faster.on_processor = narrow, lambda: True
-    use_devices = hardware.use_devices
-    for name, gpus, devices in RUNS:
-        said[name] = learned(folder, name, gpus, devices)
-        hardware.use_devices = use_devices
+    folder, article = Path(sys.argv[1]), mnist_keras.build_model
+    shipped, samples = str(DATA / "shipped"), str(DATA / "tmp")
+    known = Setting(data_dir=str(folder), checkpoint_path=shipped, imp_dir=samples)
+    own = Setting(data_dir=str(folder), test_dir=str(folder / "train"), epochs=1)
+
+    labels = [[row.label for row in mnist_keras.predict(known)]]
+    mnist_keras.build_model = narrow
+    said = {"two": learned(folder, "two")}
+    half = mnist_keras.train(own.replace(precision="mixed_bfloat16", batch_size=40))
+    _, acc = mnist_keras.evaluate(own)
+    float32 = mnist_keras.train(own.replace(recipe="article"))
+    mnist_keras.build_model = article
+    labels.append([row.label for row in mnist_keras.predict(known)])
+    mnist_keras.build_model = narrow
+    said |= {name: learned(folder, name) for name in ("one", "gpu")}
+
+    said |= {"labels": labels, "epochs": [half.epoch, float32.epoch], "acc": acc}
     (folder / "devices.json").write_text(json.dumps(said))
 
 

@@ -106,7 +106,7 @@ def test_train_evaluate_and_predict_follow_each_other_in_one_process_with_other_
     _, said = on_two_devices
     before, after = said["labels"]
     assert before == after == list("0123456789")
-    assert said["epochs"] == [[0]] * 3 and said["acc"] > 0.1
+    assert said["epochs"] == [[0], [0]] and said["acc"] > 0.1
 
 
 def test_memory_is_asked_for_as_it_is_needed_unless_tensorflow_is_at_work_already(
