@@ -19,7 +19,7 @@ from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 import mnist_keras
-from classifier import batches, charts, description, opener, recipe, report, run_folder
+from classifier import batches, charts, description, faster, opener, recipe, report, run_folder
 from classifier.console import InputError
 from classifier.faster import InParts
 from classifier.opener import decode
@@ -563,10 +563,16 @@ def history_and_names(few_digits, folder, **given):
     return history["loss"], named, f"{measured:.5f}"
 
 
+def build_in_one_part(patch, name):
+    """Have that network built, and its batches not halved: test_faster.py has them halved."""
+    patch.setattr(mnist_keras, "build_model", EDITS[name])
+    patch.setattr(faster, "PARTS", 1)
+
+
 @pytest.fixture(scope="session")
 def unedited_loss(few_digits, tmp_path_factory):
     with on_the_processor(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mnist_keras, "build_model", EDITS["none"])
+        build_in_one_part(patch, "none")
         return history_and_names(few_digits, tmp_path_factory.mktemp("unedited"))[0]
 
 
@@ -574,7 +580,7 @@ def unedited_loss(few_digits, tmp_path_factory):
 def test_an_edited_network_is_trained_as_written_and_evaluated_as_its_checkpoint_says(
     name, few_digits, unedited_loss, tmp_path, monkeypatch, processor
 ):
-    monkeypatch.setattr(mnist_keras, "build_model", EDITS[name])
+    build_in_one_part(monkeypatch, name)
     loss, named, measured = history_and_names(few_digits, tmp_path)
     assert measured == named
     assert (loss == unedited_loss) is (name == "none")

@@ -127,7 +127,7 @@ def test_a_fraction_of_an_epoch_on_real_mnist_teaches_the_network_to_read(
     for name in ("training", "evaluation"):  # charts take as long as the rest
         monkeypatch.setattr(mnist_keras.report, name, lambda *given: None)
     for label in "0123456789":
-        for part, count in (("train", 150), ("test", 30)):
+        for part, count in (("train", 120), ("test", 30)):
             folder = tmp_path / part / label
             folder.mkdir(parents=True)
             for path in sorted((mnist / part / label).iterdir())[:count]:
