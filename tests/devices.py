@@ -7,6 +7,7 @@ One process for all of it: to start TensorFlow takes longer than what is done th
 
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import mnist_keras  # before TensorFlow, since it keeps its log off stderr
@@ -61,6 +62,7 @@ def main() -> None:
     """Train, evaluate and predict with other settings each time, as in a notebook."""
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    warnings.filterwarnings("error", "Your input ran out of data")
     for name in ("training", "evaluation", "predictions"):  # charts take longer than all else here
         setattr(mnist_keras.report, name, lambda *given: None)
     faster.PARTS = 1  # as on GPUs, of which a machine may have several
