@@ -29,7 +29,7 @@ WARM_UP, BETA_2 = 0.05, 0.99  # WARM_UP of all steps
 WEIGHT_DECAY = 0.05
 # A training of fewer steps than these has to go further with each: after one epoch of 960 digits
 # 162 of 2,000 are wrong instead of 270, while MNIST's 400 steps teach more with 0.2.
-FEW_STEPS, LENGTH, FEW_STEPS_LENGTH = 300, 0.2, 0.4
+FEW_STEPS, LENGTH, FEW_STEPS_LENGTH = 200, 0.2, 0.4
 # So few epochs are better spent on strokes as they are.
 SHORT_RUN = 4
 # So many pictures, held-out ones among them, teach in 8 epochs what they do in 20: of MNIST's

@@ -44,7 +44,7 @@ def command_line() -> ArgumentParser:
     option(predict, "--small", 10_000, "pictures of 28x28")
     option(predict, "--large", 60, "pictures of 12 megapixels")
     accuracy = add("accuracy", "test accuracy, time and memory of trainings with several seeds")
-    option(accuracy, "--epochs", 20, "of each training")
+    option(accuracy, "--epochs", 8, "of each training")
     accuracy.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(default: 0 1 2)"
     )
