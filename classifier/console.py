@@ -24,6 +24,10 @@ MODES = {
 
 
 SCRIPT = "mnist_keras.py"
+# Signals that have asked the process to end; and after how many seconds it's asked again if the
+# exception of the first was lost: what it unwinds takes less.
+asked: list[int] = []
+LOST_AFTER = 3.0
 
 
 class InputError(ValueError):
@@ -74,24 +78,9 @@ def progress(
 def act_as_command() -> None:
     """Make the process end as a command does: Ctrl-C and SIGTERM exit with status 130 and 143.
 
-    What is done then, from `finally` to a message, is done as for sys.exit. Any text can be
-    printed afterwards, also where the encoding lacks it or the stream is closed.
+    Any text can be printed afterwards, also where the encoding lacks it or the stream is closed.
     """
-
-    def stop(number, frame):
-        while frame and frame.f_code.co_name != "__del__":
-            frame = frame.f_back
-        if not frame:
-            sys.exit(128 + number)
-        # What is raised there Python prints and ignores: a moment later, then.
-        again = threading.Timer(0.01, _thread.interrupt_main, [number])
-        again.daemon = True
-        again.start()
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
-    if sys.platform == "win32":
-        signal.signal(signal.SIGBREAK, stop)  # Ctrl-Break, and how other programs ask for an end
+    on_stop(leave)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us, or pythonw.exe
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
@@ -99,21 +88,83 @@ def act_as_command() -> None:
             getattr(sys, name).reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
+def on_stop(handler: Callable) -> None:
+    """Have a handler called when the user or another program asks the process to end."""
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+    if sys.platform == "win32":
+        signal.signal(signal.SIGBREAK, handler)  # Ctrl-Break, and how other programs ask for it
+
+
+def leave(number: int, frame: Any) -> None:
+    """A handler that ends the process at once, where there is nothing to save.
+
+    As while TensorFlow is imported: its C++ makes an exception an abort.
+    """
+    os._exit(128 + number)
+
+
+def stop(number: int, frame: Any) -> None:
+    """A handler that ends what is done as sys.exit does, so that all can be saved and said.
+
+    An exception may be lost: in a `__del__`, or in TensorFlow while it builds a graph. Unless
+    leave_if_stopped sees it soon, it is raised again.
+    """
+    asked.append(number)
+    while frame and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    later = threading.Timer(0.01 if frame else LOST_AFTER, again, [number])
+    later.daemon = True
+    later.start()
+    if not frame:
+        sys.exit(128 + number)
+
+
+def again(number: int) -> None:
+    """Send the main thread a signal, which also wakes it; Windows can't do that."""
+    if sys.platform == "win32":
+        _thread.interrupt_main(number)
+    else:
+        signal.pthread_kill(threading.main_thread().ident, number)
+
+
+def leave_if_stopped(*last_words: str) -> None:
+    """End the process if it was asked to, whatever exception has come of that.
+
+    Without Python's own end, which may wait for TensorFlow's threads forever.
+
+    Args:
+        last_words: to say on stderr then.
+    """
+    if asked:
+        for words in last_words:
+            warn(words)
+        with contextlib.suppress(OSError):  # whoever read it may have gone
+            sys.stdout.flush()
+        os._exit(128 + asked[0])
+
+
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """For the body of a command: a mistake ends it with one line on stderr and status 1."""
     act_as_command()
+    on_stop(stop)
     try:
         with end_when_unread():
             yield
+        on_stop(leave)
         return
-    except InputError as error:
-        message = str(error)
-    except MemoryError as error:
-        message = f"not enough memory. {error}"
-    except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        message = f"{name}{error.strerror or error}"
+    except BaseException as error:
+        leave_if_stopped()
+        if isinstance(error, InputError):
+            message = str(error)
+        elif isinstance(error, MemoryError):
+            message = f"not enough memory. {error}"
+        elif isinstance(error, OSError):
+            name = f"{error.filename}: " if error.filename else ""
+            message = f"{name}{error.strerror or error}"
+        else:
+            raise
     warn(f"{Path(sys.argv[0]).name}: {message}")
     sys.exit(1)
 

@@ -193,10 +193,9 @@ def settled(setting: Any) -> Any:
 
 def has_many(setting: Any) -> bool:
     """Whether a training whose epochs nobody has said has so many pictures that few will do."""
-    if setting.is_given("epochs") or setting.recipe == "article":
+    if setting.is_given("epochs") or setting.initial_epoch or setting.recipe == "article":
         return False
-    count = sum(map(is_picture, files_below(Path(setting.train_dir))))
-    return count >= MANY and setting.initial_epoch < EPOCHS_OF_MANY
+    return sum(map(is_picture, files_below(Path(setting.train_dir)))) >= MANY
 
 
 def go_on(setting: Any, folder: Path, classes: list[str]) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 import filelock
 import keras
 
-from classifier.console import InputError, check_data_dir, printable, warn
+from classifier.console import InputError, check_data_dir, leave_if_stopped, printable, warn
 from classifier.files import make_folder, write_csv, written
 from classifier.weights import load_weights, save_weights, without_optimizer
 
@@ -122,7 +122,9 @@ def at_work(folder: Path, reports: Path, restoring: bool, again: str) -> Iterato
     def saved() -> str:
         if finished(folder) and (restoring or finished(folder) != before):
             return f"finished epochs are saved in {folder}; to go on: {again}"
-        return "no epoch was finished" + f"; what was in {folder} is unharmed" * bool(before)
+        if before == finished(folder):
+            return "no epoch was finished" + f"; what was in {folder} is unharmed" * bool(before)
+        return f"no epoch was finished; what was in {folder} is in {folder / 'previous'}"
 
     try:
         with (
@@ -135,13 +137,15 @@ def at_work(folder: Path, reports: Path, restoring: bool, again: str) -> Iterato
     except filelock.Timeout as error:
         place = Path(error.lock_file).parent
         raise InputError(f"{place}: another training is at work here") from None
-    except (KeyboardInterrupt, SystemExit, BrokenPipeError):  # the last is `| head`'s end
-        warn(f"interrupted; {saved()}")
+    except BaseException as error:
+        leave_if_stopped(f"interrupted; {saved()}")
+        if isinstance(error, KeyboardInterrupt | SystemExit | BrokenPipeError):  # `| head`'s end
+            warn(f"interrupted; {saved()}")
+        elif isinstance(error, OSError):
+            raise InputError(
+                f"{error.filename or folder}: {error.strerror or error}; {saved()}"
+            ) from None
         raise
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or folder}: {error.strerror or error}; {saved()}"
-        ) from None
 
 
 def finished(folder: Path) -> set[tuple[str, int]]:

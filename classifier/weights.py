@@ -69,6 +69,10 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> int:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # h5py and Keras raise of every kind for a damaged file
+        if not os.fspath(path).endswith(".weights.h5"):  # Keras goes by the name
+            raise InputError(
+                f"{path}: the name of a weights file must end in .weights.h5"
+            ) from error
         first_line = str(error).strip().split("\n")[0]
         raise InputError(f"{path}: damaged ({first_line})") from error
     if misfit:

@@ -40,7 +40,7 @@ EPOCHS = 4
 CHILD = """
 import sys, setting
 from classifier import console, run_folder
-console.act_as_command()
+console.on_stop(console.stop)
 import mnist_keras, mnist_parser
 class Checkpoint(run_folder.Checkpoint):
     def on_epoch_begin(self, epoch, logs=None):

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,47 @@ with one_line_errors():
 """
     ended = run("-c", program)
     assert (ended.returncode, ended.stdout, ended.stderr) == (128 + getattr(signal, name), "", "")
+
+
+@pytest.mark.parametrize("name", STOPS[:2])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "try: signal.raise_signal({0})\n    except SystemExit: pass",  # TensorFlow loses it
+        "try: signal.raise_signal({0})\n    except SystemExit: raise SystemError('odd')",
+        "threading.Thread(target=time.sleep, args=[30]).start(); signal.raise_signal({0})",
+    ],
+    ids=["lost", "another error", "a thread that goes on"],
+)
+def test_a_stop_ends_a_command_whatever_becomes_of_its_exception(name, body):
+    number = int(getattr(signal, name))
+    program = f"""
+import signal, threading, time
+from classifier import console
+console.LOST_AFTER = 0.2
+with console.one_line_errors():
+    {body.format(number)}
+    time.sleep(20)
+"""
+    start = time.monotonic()
+    ended = run("-c", program)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, "", "")
+    assert time.monotonic() - start < 15
+
+
+def test_a_stop_while_c_imports_is_no_exception():
+    program = """
+import signal
+from classifier.console import command_line
+from setting import Setting
+command_line("", Setting, ["--mode", "train"])
+try:
+    signal.raise_signal(signal.SIGTERM)
+except SystemExit:
+    print("an exception, which C++ makes an abort")
+"""
+    ended = run("-c", program)
+    assert (ended.returncode, ended.stdout) == (128 + signal.SIGTERM, "")
 
 
 def test_importing_leaves_a_programs_signal_handlers_alone():

@@ -243,6 +243,15 @@ def test_a_training_that_is_stopped_says_truly_what_is_saved(
         assert capsys.readouterr().err == f"interrupted; {said}\n"
 
 
+def test_a_training_that_is_stopped_says_where_it_has_moved_what_was_there(folder, reports, capsys):
+    save(folder / LAST_EPOCH, b"earlier")
+    with pytest.raises(SystemExit), at_work(folder, reports, False, "again"):
+        move_earlier_run(folder, reports)
+        raise SystemExit(130)
+    said = f"{NO_EPOCH}; what was in {folder} is in {folder / 'previous'}"
+    assert capsys.readouterr().err == f"interrupted; {said}\n"
+
+
 # What an earlier run has left
 
 

@@ -118,6 +118,14 @@ def test_a_missing_file_is_called_missing(tmp_path):
         load_weights(fuzz.small_network(), tmp_path / "a.weights.h5")
 
 
+def test_a_whole_file_by_another_name_is_not_called_damaged(tmp_path):
+    model = without_optimizer(fuzz.small_network())
+    save_weights(model, tmp_path / "a.weights.h5", 1)
+    (tmp_path / "a.weights.h5").rename(tmp_path / "a.h5")
+    with pytest.raises(InputError, match=r"a.h5: the name .* must end in \.weights\.h5$"):
+        load_weights(model, tmp_path / "a.h5")
+
+
 @pytest.mark.parametrize("damage", ["empty", "truncated", "foreign", "flipped", "other array"])
 def test_a_damaged_file_is_called_damaged(tmp_path, damage):
     model, path = without_optimizer(fuzz.small_network()), tmp_path / "a.weights.h5"
