@@ -34,7 +34,9 @@ LIKELY = 0.5  # of being one digit
 # Below it no answer is sure. Of what the judge learned from a third is no digit, of what people
 # hand in far less: 0.5 would make more than 1.5% of MNIST's test images unsure.
 DOUBTFUL = 0.4
-ENOUGH = 3  # digits elsewhere show that a row without a likely one is a pen, a ring or a coin
+# So many digits show that a row without a likely one is a pen, a ring or a coin; and so many that
+# are more than sticks, that sticks which would be read instead are a frame.
+ENOUGH = 3
 FEW = 0.2  # of all ink's length: fewer digits than that do not say how a digit is here
 MOST_ATOMS = 5  # parts of one digit: an 8 that is cut twice through each loop
 MOST_BLOCKS = 400  # ways to join the parts of one heap: beyond it is a texture
@@ -211,16 +213,22 @@ def solved(pieces: Pieces, chances: Network, is_digit: Network) -> tuple[Reader,
     return reader, digits
 
 
-def _sureness(solution: tuple[Reader, list[Block]]) -> float:
-    """How much was read, and how surely: as length, so that an 8 is worth more than its halves."""
+def _sureness(solution: tuple[Reader, list[Block]]) -> tuple[bool, float]:
+    """Whether shapes were read, not sticks alone; and how much, and how surely.
+
+    As length, so that an 8 is worth more than its halves. But the two sides of a frame are longer
+    than all that is written in it.
+    """
     reader, blocks = solution
-    return sum(
+    sticks = [is_stick(reader.pieces.box(block)) for block in blocks]
+    total = sum(
         reader.known[block].is_digit
         * reader.pieces.level[block[0]]
         * _length([reader.pieces.box(block)])
-        * (0.5 if is_stick(reader.pieces.box(block)) else 1)
-        for block in blocks
+        * (0.5 if stick else 1)
+        for block, stick in zip(blocks, sticks, strict=True)
     )
+    return sticks.count(False) >= ENOUGH, total
 
 
 def _share_read(pieces: Pieces, blocks: list[Block]) -> float:

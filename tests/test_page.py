@@ -181,6 +181,17 @@ def test_an_eight_is_worth_more_than_its_halves():
     assert page._sureness(whole) > page._sureness(halves)
 
 
+def test_three_digits_are_worth_more_than_the_sides_of_the_frame_around_them():
+    digits, frame = as_read([(40, 24)] * 3, [0.9] * 3), as_read([(400, 8)] * 2, [0.95] * 2)
+    assert page._sureness(digits) > page._sureness(frame)
+
+
+def test_what_is_written_in_a_frame_is_read(ten, networks):
+    sheet = laid_out([ten[2], ten[3], ten[5], ten[8]], [(150 + 70 * n, 150) for n in range(4)])
+    ImageDraw.Draw(sheet).rectangle([20, 20, 620, 380], outline=0, width=5)
+    assert read(sheet, networks).text == "2358"
+
+
 def test_what_is_as_wide_as_three_digits_costs_three_to_leave_unread():
     usual = page.Usual(tall=40, level=1, pen=3)
     costs = [page._score((0,), as_read([(40, wide)], [0.0])[0], usual) for wide in (40, 120)]
