@@ -187,8 +187,13 @@ def test_three_digits_are_worth_more_than_the_sides_of_the_frame_around_them():
 
 
 def test_what_is_written_in_a_frame_is_read(ten, networks):
-    sheet = laid_out([ten[2], ten[3], ten[5], ten[8]], [(150 + 70 * n, 150) for n in range(4)])
-    ImageDraw.Draw(sheet).rectangle([20, 20, 620, 380], outline=0, width=5)
+    noise = np.random.default_rng(1).normal(0, 4, (600, 900))
+    shade = 236 - np.linspace(0, 20, 900) - np.linspace(0, 20, 600)[:, None]
+    sheet = Image.fromarray((shade + noise).astype(np.uint8))
+    for place, n in enumerate((2, 3, 5, 8)):
+        stroke = Image.fromarray(ten[n]).resize((56, 56), Image.Resampling.BICUBIC)
+        sheet.paste(30, (120 + 60 * place, 80), stroke)
+    ImageDraw.Draw(sheet).rectangle([20, 20, 880, 580], outline=20, width=6)
     assert read(sheet, networks).text == "2358"
 
 
