@@ -128,17 +128,12 @@ def again(number: int) -> None:
         signal.pthread_kill(threading.main_thread().ident, number)
 
 
-def leave_if_stopped(*last_words: str) -> None:
+def leave_if_stopped() -> None:
     """End the process if it was asked to, whatever exception has come of that.
 
     Without Python's own end, which may wait for TensorFlow's threads forever.
-
-    Args:
-        last_words: to say on stderr then.
     """
     if asked:
-        for words in last_words:
-            warn(words)
         with contextlib.suppress(OSError):  # whoever read it may have gone
             sys.stdout.flush()
         os._exit(128 + asked[0])
@@ -150,21 +145,21 @@ def one_line_errors() -> Iterator[None]:
     act_as_command()
     on_stop(stop)
     try:
-        with end_when_unread():
-            yield
+        try:
+            with end_when_unread():
+                yield
+        except BaseException:
+            leave_if_stopped()
+            raise
         on_stop(leave)
         return
-    except BaseException as error:
-        leave_if_stopped()
-        if isinstance(error, InputError):
-            message = str(error)
-        elif isinstance(error, MemoryError):
-            message = f"not enough memory. {error}"
-        elif isinstance(error, OSError):
-            name = f"{error.filename}: " if error.filename else ""
-            message = f"{name}{error.strerror or error}"
-        else:
-            raise
+    except InputError as error:
+        message = str(error)
+    except MemoryError as error:
+        message = f"not enough memory. {error}"
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        message = f"{name}{error.strerror or error}"
     warn(f"{Path(sys.argv[0]).name}: {message}")
     sys.exit(1)
 

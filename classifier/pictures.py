@@ -80,13 +80,12 @@ def name_left_out(folder: str, taken: tuple[str, ...]) -> None:
         folder: of the classes' folders.
         taken: the endings of the files in them that are taken for pictures.
     """
-    loose = (path.name for path in sorted(Path(folder).iterdir()) if not path.is_dir())
-    loose = [name for name in loose if is_picture(name) and not name.startswith(".")]
+    entries = [path for path in sorted(Path(folder).iterdir()) if not path.name.startswith(".")]
+    loose = [path.name for path in entries if not path.is_dir() and is_picture(path.name)]
     if loose:
         named = loose[0] + ", …" * (len(loose) > 1)
         warn(f"NOTE: {folder}: pictures in no class's folder, left out: {len(loose)} ({named})")
-    inside = [path for path in sorted(Path(folder).iterdir()) if path.is_dir()]
-    inside = [path for path in inside if not path.name.startswith(".")]
+    inside = [path for path in entries if path.is_dir()]
     names = {path.name: list(files_below(path)) for path in inside}
     empty = [folder for folder, files in names.items() if not any(map(is_picture, files))]
     if empty:

@@ -22,7 +22,8 @@ from typing import Any
 import filelock
 import keras
 
-from classifier.console import InputError, check_data_dir, leave_if_stopped, printable, warn
+from classifier import console
+from classifier.console import InputError, check_data_dir, printable, warn
 from classifier.files import make_folder, write_csv, written
 from classifier.weights import load_weights, save_weights, without_optimizer
 
@@ -120,9 +121,10 @@ def at_work(folder: Path, reports: Path, restoring: bool, again: str) -> Iterato
     before = finished(folder)
 
     def saved() -> str:
-        if finished(folder) and (restoring or finished(folder) != before):
+        now = finished(folder)
+        if now and (restoring or now != before):
             return f"finished epochs are saved in {folder}; to go on: {again}"
-        if before == finished(folder):
+        if now == before:
             return "no epoch was finished" + f"; what was in {folder} is unharmed" * bool(before)
         return f"no epoch was finished; what was in {folder} is in {folder / 'previous'}"
 
@@ -138,9 +140,10 @@ def at_work(folder: Path, reports: Path, restoring: bool, again: str) -> Iterato
         place = Path(error.lock_file).parent
         raise InputError(f"{place}: another training is at work here") from None
     except BaseException as error:
-        leave_if_stopped(f"interrupted; {saved()}")
-        if isinstance(error, KeyboardInterrupt | SystemExit | BrokenPipeError):  # `| head`'s end
+        # The last is `| head`'s end.
+        if console.asked or isinstance(error, KeyboardInterrupt | SystemExit | BrokenPipeError):
             warn(f"interrupted; {saved()}")
+            console.leave_if_stopped()
         elif isinstance(error, OSError):
             raise InputError(
                 f"{error.filename or folder}: {error.strerror or error}; {saved()}"
