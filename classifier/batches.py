@@ -25,6 +25,10 @@ TURN = np.radians(8)  # most rotation either way
 SHEAR = 0.1
 STRETCH = 0.07  # width and height, independently
 SHIFT = 0.05  # of the width and height: 1.4 of 28 pixels
+# What comes to lie between two pixels is blurred, and what will be read is not: one picture in so
+# many is moved by whole pixels only. With none 49 of those 11,996 are wrong, with one in four 48,
+# with one in two 45 (the mean of 5, 8 and 5 trainings).
+SHARP = 2
 STROKE = 0.5  # of the way to strokes a pixel wider, or narrower, on every side
 # The share of certainty given to all classes alike, in training only (Szegedy et al. 2016).
 LABEL_SMOOTHING = 0.1
@@ -187,6 +191,8 @@ def augment(images: tf.Tensor, seed: tf.Tensor, flip: bool = False) -> tf.Tensor
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     spread = [TURN, SHEAR, STRETCH, STRETCH, SHIFT * height, SHIFT * width]
     draws = tf.random.stateless_uniform([count, 6], seed, -1.0, 1.0) * spread
+    sharp = (tf.range(count) // 2 % SHARP == 0)[:, None]  # of those to be mirrored as many
+    draws = tf.where(sharp, tf.round(draws * [0.0, 0, 0, 0, 1, 1]), draws)
     turn, shear, stretch_y, stretch_x, shift_y, shift_x = tf.unstack(draws, axis=1)
     if flip:
         stretch_x = tf.where(tf.range(count) % 2 == 0, stretch_x, -2 - stretch_x)

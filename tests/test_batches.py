@@ -137,6 +137,20 @@ def test_augmented_pictures_are_bent_but_never_mirrored_unless_asked():
     assert (rising == 1).sum() == (rising == -1).sum() == 25
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_half_of_the_pictures_are_moved_by_whole_pixels_and_stays_sharp(flip):
+    given = np.random.default_rng(0).random((80, 28, 28, 1), np.float32)
+    bent = augment(given, tf.constant([0, 1], tf.int64), flip).numpy()[:, 2:-2, 2:-2]
+
+    def is_moved_only(index):
+        mirrored = flip and index % 2
+        sharp = given[index, :, ::-1] if mirrored else given[index]
+        moves = [sharp[y : y + 24, x : x + 24] for y in range(5) for x in range(5)]
+        return any(np.allclose(bent[index], moved, atol=1e-5) for moved in moves)
+
+    assert [i for i in range(80) if is_moved_only(i)] == [i for i in range(80) if i // 2 % 2 == 0]
+
+
 def test_augmented_pictures_stay_in_the_middle_and_as_large_on_average():
     square = np.zeros((400, 30, 40, 1), np.float32)
     square[:, 10:20, 15:25] = 1
