@@ -11,7 +11,7 @@ from classifier import hardware, workers
 from classifier.console import InputError
 from classifier.machine import cores
 from classifier.opener import DECODE_ERRORS, reason
-from classifier.pictures import Pictures
+from classifier.pictures import TURNS, Pictures
 
 # Validation and prediction need no gradients; larger batches than this many pixels are no faster.
 INFERENCE_PIXELS = 512 * 28 * 28
@@ -66,8 +66,10 @@ def training_batches(
     pixels = pixel_reader(pictures)
 
     def shuffled(epoch: tf.Tensor) -> tf.data.Dataset:
+        every = tf.range(count, dtype=tf.int64)
+        is_due = (every < count - pictures.in_turn) | (every % TURNS == epoch % TURNS)
         order = tf.random.experimental.stateless_shuffle(
-            tf.range(count, dtype=tf.int64), seed=tf.stack([seed, epoch])
+            tf.boolean_mask(every, is_due), seed=tf.stack([seed, epoch])
         )
         indices = tf.reshape(order[: steps * batch], [steps, batch])
         return tf.data.Dataset.from_tensor_slices(

@@ -30,6 +30,7 @@ MOST_KEPT = 600_000_000
 SMALL_FILE = 10_000  # bytes
 PATIENCE = 5  # seconds that a person waits without asking what is going on
 SAMPLE = 200  # pictures say what a set's mean is to a few hundredths
+TURNS = 3  # a picture that is in every third epoch only makes room for two others
 # Those that flow_from_directory takes by itself, as in the article.
 ARTICLE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff")
 
@@ -154,6 +155,12 @@ class Pictures(NamedTuple):
     pixels: np.ndarray | None  # uint8 [n, height, width, 3], or 1 channel if all are grey
     size: tuple[int, int]  # height, width
     decode: Decoder
+    in_turn: int = 0  # so many, the last of them, take turns: an epoch has one in TURNS
+
+    @property
+    def an_epoch(self) -> int:
+        """How many of them an epoch has."""
+        return len(self.labels) - self.in_turn + self.in_turn // TURNS
 
     @property
     def grey(self) -> bool:

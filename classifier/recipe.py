@@ -107,7 +107,7 @@ def tuned(
             are centred, since what is dark on white hardly begins to be learned from.
     """
     ground = None if strokes else mean_and_spread(pictures)
-    ours = (len(pictures.labels), len(held_out.labels), pictures.grey and held_out.grey, ground)
+    ours = (pictures.an_epoch, len(held_out.labels), pictures.grey and held_out.grey, ground)
     counts, held, greys, grounds = zip(*workers.everyones(ours), strict=True)
     machines = len(counts)
     count = machines * min(counts)  # all of them take as many steps, and validate in as many

@@ -51,6 +51,16 @@ def test_of_pictures_left_over_other_ones_are_left_in_every_epoch():
     assert set(order[:90]) != set(order[90:])
 
 
+def test_of_pictures_that_take_turns_every_epoch_has_another_third():
+    pictures = noise(50)._replace(in_turn=30)
+    data = training_batches(pictures, 50, 15, 2, range(1, 4), seed=0)
+    epochs = np.array([int(label) for _, labels in data for label in np.argmax(labels, axis=1)])
+    epochs = [set(epoch.tolist()) for epoch in epochs.reshape(3, 30)]
+    assert pictures.an_epoch == 30
+    assert all(set(range(20)) < epoch and len(epoch) == 30 for epoch in epochs)
+    assert set.union(*epochs) == set(range(50))
+
+
 @pytest.mark.parametrize("strokes", [False, True])
 def test_a_training_that_goes_on_has_the_batches_that_it_would_have_had(strokes):
     def epochs(which: range, seed: int = 5) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ from helpers import save, write_digits
 from PIL import Image
 
 from classifier.opener import decode
-from classifier.pictures import Pictures
+from classifier.pictures import TURNS, Pictures
 from digits.drawn import draw
 from digits.mnist_like import DRAWN_SHARE, looks_like_mnist, with_drawn_digits
 
@@ -54,11 +54,12 @@ def test_a_few_odd_pictures_are_forgiven_and_one_in_seven_is_not(tmp_path):
 def test_drawn_digits_join_them_each_with_its_label():
     pictures = grey_digits(960)
     joined = with_drawn_digits(pictures, seed=3)
-    images, labels = draw(80, seed=3)
-    assert len(images) == DRAWN_SHARE * 960
+    images, labels = draw(90, seed=3)
+    assert len(images) == TURNS * DRAWN_SHARE * 960 == joined.in_turn
+    assert joined.an_epoch == 990
     for field in ("paths", "labels", "pixels"):
         np.testing.assert_array_equal(getattr(joined, field)[:960], getattr(pictures, field))
-        assert len(getattr(joined, field)) == 1040
+        assert len(getattr(joined, field)) == 1050
     np.testing.assert_array_equal(joined.labels[960:], labels)
     np.testing.assert_array_equal(joined.pixels[960:, ..., 0], images)
     assert joined.labels.dtype == np.int32 and joined.grey
