@@ -103,8 +103,9 @@ def tuned(
         batch_size: None for BATCH, or fewer if the set is small or the pictures large.
         seed: of what is drawn at random.
         flip: learn from mirror images, too.
-        strokes: the pictures are handwriting, bright on dark, as MNIST's: vary the pen. All others
-            are centred, since what is dark on white hardly begins to be learned from.
+        strokes: the pictures are handwriting, bright on dark, as MNIST's: vary the pen, and leave
+            some sharp. All others are centred, since what is dark on white hardly begins to be
+            learned from.
     """
     ground = None if strokes else mean_and_spread(pictures)
     ours = (pictures.an_epoch, len(held_out.labels), pictures.grey and held_out.grey, ground)
@@ -131,6 +132,7 @@ def tuned(
             workers.own_seed(seed),
             flip,
             strokes and not short,
+            strokes,
         ),
         validation=plain_batches(held_out, classes, held_batches if machines > 1 else None),
         steps=steps,

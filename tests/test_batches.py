@@ -148,9 +148,10 @@ def test_augmented_pictures_are_bent_but_never_mirrored_unless_asked():
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_half_of_the_pictures_are_moved_by_whole_pixels_and_stays_sharp(flip):
+@pytest.mark.parametrize("sharp", [False, True])
+def test_half_of_the_pictures_are_moved_by_whole_pixels_where_they_shall_stay_sharp(flip, sharp):
     given = np.random.default_rng(0).random((80, 28, 28, 1), np.float32)
-    bent = augment(given, tf.constant([0, 1], tf.int64), flip).numpy()[:, 2:-2, 2:-2]
+    bent = augment(given, tf.constant([0, 1], tf.int64), flip, sharp).numpy()[:, 2:-2, 2:-2]
 
     def is_moved_only(index):
         mirrored = flip and index % 2
@@ -158,7 +159,8 @@ def test_half_of_the_pictures_are_moved_by_whole_pixels_and_stays_sharp(flip):
         moves = [sharp[y : y + 24, x : x + 24] for y in range(5) for x in range(5)]
         return any(np.allclose(bent[index], moved, atol=1e-5) for moved in moves)
 
-    assert [i for i in range(80) if is_moved_only(i)] == [i for i in range(80) if i // 2 % 2 == 0]
+    moved = [i for i in range(80) if sharp and i // 2 % 2 == 0]
+    assert [i for i in range(80) if is_moved_only(i)] == moved
 
 
 def test_augmented_pictures_stay_in_the_middle_and_as_large_on_average():
