@@ -33,7 +33,7 @@ SURE = 0.9  # of being one digit: such a piece is not cut
 LIKELY = 0.5  # of being one digit
 # Below it no answer is sure. Of what the judge learned from a third is no digit, of what people
 # hand in far less: 0.5 would make more than 1.5% of MNIST's test images unsure.
-DOUBTFUL = 0.4
+DOUBTFUL = 0.45
 # So many digits show that a row without a likely one is a pen, a ring or a coin; and so many that
 # are more than sticks, that sticks which would be read instead are a frame.
 ENOUGH = 3
