@@ -41,8 +41,8 @@ from classifier.built import built
 from classifier.charts import Prediction, drop_pictures
 from classifier.centred import Ground, centred
 from classifier.export import export_network
-from classifier.faster import InParts, faster, use_threads
-from digits import drawn, handwriting, reading, second_look
+from classifier.faster import faster, use_threads
+from digits import drawn, handwriting, reading
 from digits.judge import load_judge
 from digits.mnist_like import looks_like_mnist, with_drawn_digits
 
@@ -107,8 +107,7 @@ def network(
     model = build_model(setting)
     if ground:
         model = centred(model, *ground)
-    kind = InParts if ground else second_look.SecondLook  # what isn't centred is digits
-    return model if plain or setting.recipe == "article" else faster(model, grey, kind)
+    return model if plain or setting.recipe == "article" else faster(model, grey)
 
 
 def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterator]:

@@ -48,9 +48,7 @@ OWN = ("initializer", "regularizer", "constraint")
 WINDOWED = (layers.Conv2D, layers.MaxPooling2D, layers.AveragePooling2D)
 
 
-def faster(
-    model: keras.Model, grey: bool, kind: type[keras.Sequential] | None = None
-) -> keras.Model:
+def faster(model: keras.Model, grey: bool) -> keras.Model:
     """A network that computes what the model computes, from the same pictures, in less time.
 
     Its layers have the model's weights and names, so that files of weights fit both.
@@ -58,14 +56,13 @@ def faster(
     Args:
         model: built, and not yet trained; its layers may go on as layers of the result.
         grey: all pictures that it will be given are grey: red, green and blue are the same.
-        kind: InParts, which is the default, or a kind of it: what a Sequential becomes.
     """
     if type(model) is not keras.Sequential or keras.backend.image_data_format() != "channels_last":
         return model
     chain = exchanged(model.layers, grey) if on_processor() else model.layers
     alone = all(type(layer) in PER_PICTURE and is_keras_own(layer) for layer in model.layers)
     alone &= not any(layer.activity_regularizer for layer in model.layers)  # a mean over the batch
-    return (kind or InParts)(
+    return InParts(
         [keras.Input(model.input_shape[1:]), *chain],
         parts=PARTS if alone and on_processor() else 1,
         seen=seen_pixels(model),
