@@ -44,7 +44,6 @@ def training_batches(
     seed: int,
     flip: bool = False,
     strokes: bool = False,
-    sharp: bool = False,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of `steps` steps for each of the epochs.
 
@@ -59,8 +58,8 @@ def training_batches(
         epochs: their numbers, from 0.
         seed: of all that is random.
         flip: mirror every other picture.
-        strokes: the pictures are of ink on a dark ground; thicken and thin it.
-        sharp: move one picture in SHARP by whole pixels, and do no more to it.
+        strokes: the pictures are of ink on a dark ground; if they are grey, thicken and thin it,
+            and leave some sharp.
 
     Returns:
         Batches of (float32 [batch, height, width, 3] in 0..1, float32 smoothed labels [batch, k]).
@@ -81,9 +80,10 @@ def training_batches(
 
     def make_batch(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images, own_seed = pixels(indices), tf.stack([seed, step])
-        if strokes and images.shape[-1] == 1:
+        grey_strokes = strokes and images.shape[-1] == 1
+        if grey_strokes:
             images = vary_stroke(images, own_seed)
-        images = augment(images, own_seed, flip, sharp)
+        images = augment(images, own_seed, flip, sharp=grey_strokes)
         labels = tf.one_hot(tf.gather(pictures.labels, indices), classes)
         return as_input(images), labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
 

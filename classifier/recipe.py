@@ -132,7 +132,6 @@ def tuned(
             workers.own_seed(seed),
             flip,
             strokes and not short,
-            strokes,
         ),
         validation=plain_batches(held_out, classes, held_batches if machines > 1 else None),
         steps=steps,
