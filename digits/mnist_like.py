@@ -11,8 +11,8 @@ from digits import drawn, handwriting
 
 # Drawn digits among MNIST's in an epoch: they have what MNIST's writers hardly ever wrote but
 # others do, flagged and footed 1s, crossed 7s, angular 6s and 9s. More than 1,500 cost 0.0003 of
-# MNIST's test images; but with one to 32 of 600 pictures two epochs teach to read 0.903 of them
-# instead of 0.912 (3 seeds). They take turns since many are worth more than often: with three
+# MNIST's test images; but a set of 600 reads 0.903 of them after two epochs with one to 32, 0.912
+# with one to 12 (3 seeds). They take turns since many are worth more than often: with three
 # epochs' worth, 42.7 of people's 46 pictures of several digits are read, with one's 41.5 (7 and 8
 # trainings).
 DRAWN_SHARE, MOST_DRAWN = 1 / 12, 1500
