@@ -200,7 +200,7 @@ def augment(
     spread = [TURN, SHEAR, STRETCH, STRETCH, SHIFT * height, SHIFT * width]
     draws = tf.random.stateless_uniform([count, 6], seed, -1.0, 1.0) * spread
     if sharp:
-        # half of them are even, since every other picture is mirrored
+        # Pairs of them, so that as many are mirrored as of the others.
         moved = (tf.range(count) // 2 % SHARP == 0)[:, None]
         draws = tf.where(moved, tf.round(draws * [0.0, 0, 0, 0, 1, 1]), draws)
     turn, shear, stretch_y, stretch_x, shift_y, shift_x = tf.unstack(draws, axis=1)
