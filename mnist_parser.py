@@ -29,7 +29,7 @@ from classifier.console import (
     warn,
 )
 from classifier.download import NoMirrorError, download
-from classifier.files import save
+from classifier.files import clear_half_written, save
 from classifier.idx import (
     MNIST_FORM,
     PREFIXES,
@@ -309,6 +309,8 @@ def tidy_up(data_dir: Path) -> None:
     """Put in place what a killed run had ready, and remove what it had not."""
     if (data_dir / READY).exists():
         put_in_place(data_dir)
+    for place in (data_dir, *(source_folder(kind, data_dir) for kind in ("download", "drawn"))):
+        clear_half_written(place)
     for part in PREFIXES:
         for word in ("new", "old"):
             shutil.rmtree(beside(data_dir / part, word), ignore_errors=True)

@@ -100,6 +100,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.rename(path)
 
 
+def clear_half_written(folder: Path) -> None:
+    """Remove what programs that were killed had half written there with whole_file.
+
+    Those that are at work there would lose theirs, too: the caller keeps them away.
+    """
+    for path in folder.glob(".partial-[0-9]*-*"):
+        if path.is_file():  # a folder is whole_folder's
+            path.unlink(missing_ok=True)
+
+
 def clear_killed(folder: Path) -> None:
     """Remove what programs that were killed had half written there with whole_folder."""
     for lock in folder.glob(f".partial-*/{IN_USE}"):

@@ -24,7 +24,7 @@ import keras
 
 from classifier import console
 from classifier.console import InputError, check_data_dir, printable, warn
-from classifier.files import make_folder, write_csv, written
+from classifier.files import clear_half_written, make_folder, write_csv, written
 from classifier.weights import load_weights, save_weights, without_optimizer
 
 CHECKPOINT = "weights-improvement-{epoch:02d}-{val_acc:.5f}.weights.h5"
@@ -133,8 +133,7 @@ def at_work(folder: Path, reports: Path, restoring: bool, again: str) -> Iterato
             filelock.FileLock(folder / ".train.lock", timeout=0),
             filelock.FileLock(reports / ".train.lock", timeout=0),
         ):
-            for path in folder.glob(".partial-*"):  # a training that was killed left them
-                path.unlink()
+            clear_half_written(folder)
             yield
     except filelock.Timeout as error:
         place = Path(error.lock_file).parent

@@ -566,6 +566,16 @@ def test_a_killed_first_run_that_was_ready_is_put_in_place(source, data_dir):
     assert_pictures_are(data_dir, parts)
 
 
+def test_no_half_file_of_a_killed_run_lies_about(source, data_dir):
+    parts = make_idx(source)
+    for place in ("", "raw", "drawn"):
+        (data_dir / place).mkdir(exist_ok=True)
+        (data_dir / place / f".partial-123-{TRAIN_IMAGES}").write_bytes(b"half")
+    parse(data_dir, str(source))
+    assert_pictures_are(data_dir, parts)
+    assert_nothing_lies_about(data_dir)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a signal")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_parser_says_how_to_go_on(tmp_path, data_dir, number, status, monkeypatch):

@@ -206,8 +206,10 @@ def test_a_second_training_in_the_same_place_stops(tmp_path, shared):
 def test_what_a_killed_training_had_half_written_is_cleared_away(folder, reports):
     (folder / ".partial-123-model.json").write_text("half")
     (folder / "notes.txt").write_text("the user's own")
+    (folder / ".partial-7-of-an-export").mkdir()  # whole_folder sees to it
     with at_work(folder, reports, False, "again"):
-        assert {path.name for path in folder.iterdir()} == {".train.lock", "notes.txt"}
+        there = {".train.lock", "notes.txt", ".partial-7-of-an-export"}
+        assert {path.name for path in folder.iterdir()} == there
 
 
 NO_EPOCH = "no epoch was finished"
