@@ -224,6 +224,14 @@ def test_a_run_that_is_refused_is_not_said_to_go_on(tmp_path, few_digits, narrow
     assert "instead of" not in capsys.readouterr().out
 
 
+def test_the_step_of_a_training_is_traced_once(tmp_path, few_digits, narrow, monkeypatch):
+    traced, step = [], keras.Model.train_step
+    monkeypatch.setattr(keras.Model, "train_step", lambda *a: traced.append(a) or step(*a))
+    train_dir = str(few_digits / "train")
+    train(Setting(data_dir=str(tmp_path), train_dir=train_dir, epochs=1, batch_size=40))
+    assert len(traced) == 1
+
+
 def test_restore_model_starts_from_those_weights(copy, few_digits):
     best = run_folder.checkpoints(copy / "model_weight")[0]
     setting = Setting(data_dir=str(copy), restore_model=str(best), initial_epoch=2, epochs=3)
