@@ -13,9 +13,6 @@ from classifier.machine import cores
 from classifier.opener import DECODE_ERRORS, reason
 from classifier.pictures import TURNS, Pictures
 
-# Else TensorFlow looks in the source for loops over tensors, for 0.4 s, and there are none.
-as_it_is = tf.autograph.experimental.do_not_convert
-
 # Validation and prediction need no gradients; larger batches than this many pixels are no faster.
 INFERENCE_PIXELS = 512 * 28 * 28
 # Each makes a batch, and as many wait: with 64 cores they took 10 GB at 224×224.
@@ -90,7 +87,7 @@ def training_batches(
         labels = tf.one_hot(tf.gather(pictures.labels, indices), classes)
         return as_input(images), labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
 
-    dataset = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(as_it_is(shuffled))
+    dataset = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(shuffled)
     return prepared(dataset, make_batch)
 
 
@@ -126,7 +123,7 @@ def prepared(dataset: tf.data.Dataset, make_batch: Callable) -> tf.data.Dataset:
     # TensorFlow 2.21 waits for its tuner when a dataset ends: 1.2, 2.5, 5.1, at last 60 seconds.
     options.autotune.enabled = False
     makers = min(cores(), MOST_MAKERS)
-    dataset = dataset.map(as_it_is(make_batch), makers).prefetch(makers).with_options(options)
+    dataset = dataset.map(make_batch, makers).prefetch(makers).with_options(options)
     # For several, Keras's strategy does that; of several machines devices() names everyone's.
     if len(hardware.gpus()) != 1 or workers.strategy:
         return dataset

@@ -198,7 +198,7 @@ class Average(keras.callbacks.Callback):
         self.pairs = [(weights, add(weights, "average")) for weights in model.trainable_variables]
         self.count = model.optimizer.add_variable((), name="averaged")
 
-    @tf.function(autograph=False)
+    @tf.function
     def add_weights(self) -> None:
         self.count.assign_add(1)
         share = (self.power + 1) / (self.count + self.power)
