@@ -489,42 +489,43 @@ def test_drawn_digits_can_be_asked_for(data_dir, few_drawn):
 
 # ------------------------------------------------------- killed, full, two at once
 
-PARSE = """
-import sys, mnist_parser
-print("ready", flush=True)
-mnist_parser.parse(*sys.argv[1:])
-print("done", flush=True)
+# A parser that ends, as if it were killed, just before it opens, makes, renames or removes a file
+# in data_dir for the n-th time; what it prints is how many times were left.
+KILLED = """
+import os, sys, mnist_parser
+data_dir, source, n = sys.argv[1:]
+left = iter(range(int(n)))
+def step(event, arguments):
+    if event in ("open", "os.mkdir", "os.rename", "os.remove"):
+        if str(arguments[0]).startswith(data_dir) and next(left, None) is None:
+            os._exit(9)
+sys.addaudithook(step)
+mnist_parser.parse(data_dir, source)
+print(len(list(left)), file=sys.stderr)
 """
 
 
-def start_parsing(data_dir, source):
-    child = subprocess.Popen(
-        [sys.executable, "-c", PARSE, data_dir, source], cwd=ROOT, stdout=subprocess.PIPE
-    )
-    assert child.stdout.readline().strip() == b"ready"
-    return child
+def parse_killed(data_dir, source, steps):
+    """Parse until so many steps are done; returns how many more could have been, None if killed."""
+    command = [sys.executable, "-c", KILLED, data_dir, source, str(steps)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 9)
+    return None if done.returncode else int(done.stderr)
 
 
-def test_killed_at_any_moment_every_folder_is_whole_or_absent(source, scratch):
-    parts = make_idx(source, train=1500, test=500)
-    child = start_parsing(scratch / "undisturbed", source)
-    start = time.monotonic()
-    child.communicate()
-    takes = time.monotonic() - start
-    cut_short = 0
-    for moment in np.linspace(0.05, 0.95, 8):
-        data_dir = scratch / f"killed at {moment:.2f}"
-        child = start_parsing(data_dir, source)
-        time.sleep(moment * takes)
-        child.kill()
-        cut_short += b"done" not in child.communicate()[0]
+def test_killed_at_any_moment_every_folder_is_whole_or_absent(source, tmp_path):
+    parts = make_idx(source)
+    total = 1000 - parse_killed(tmp_path / "undisturbed", source, 1000)
+    # All of the last steps, in which the folders come to their places.
+    for steps in (*range(1, total - 9, total // 6), *range(total - 9, total)):
+        data_dir = tmp_path / f"killed after {steps}"
+        assert parse_killed(data_dir, source, steps) is None
         for part in PREFIXES:
             if (data_dir / part).exists():
                 assert_pictures_are(data_dir, {part: parts[part]})
         parse(data_dir, str(source))
         assert_pictures_are(data_dir, parts)
         assert_nothing_lies_about(data_dir)
-    assert cut_short >= 3
 
 
 @pytest.mark.parametrize("renames", range(7))
