@@ -11,7 +11,9 @@ from classifier.charts import PAGE_WIDTH, Part, Prediction
 from classifier.opener import on_white, open_picture, small
 from classifier.predictions import answers, see
 from digits import handwriting, page
-from digits.page import Digit, Network, Page
+from digits.page import Digit, Page
+from digits.search import Network
+from digits.sheet import find_sheet
 
 DIGITS = list("0123456789")
 # Of 76 people's pictures of a digit none has less than 0.83, of drawn photos with strong noise and
@@ -40,7 +42,7 @@ def reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[
 
         def look(file: str) -> tuple[Image.Image, np.ndarray]:
             picture = open_picture(file, handwriting.WORK_SIDE)
-            first = handwriting.first_look(picture)
+            first = first_look(picture)
             looks[file] = picture.size, first
             return picture, np.repeat(first.digit[..., None], 3, axis=-1)
 
@@ -60,6 +62,16 @@ def reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[
     return read
 
 
+def first_look(picture: Image.Image) -> handwriting.Look:
+    """The picture taken for one of a digit; or the sheet that lies on it, if it has no ink."""
+    try:
+        return handwriting.first_look(picture)
+    except handwriting.NoInkError:
+        if sheet := find_sheet(picture):
+            return handwriting.first_look(sheet.image)
+        raise
+
+
 def of_one(row: Prediction, two_toned: float, is_digit: float) -> Prediction:
     """The network's answer, no surer than it is that the picture shows a digit at all."""
     most = is_digit if is_digit < page.DOUBTFUL else 1.0
@@ -76,7 +88,7 @@ def of_page(file: str, chances: Network, is_digit: Network) -> Prediction | None
     image = open_picture(file, page.WORK_SIDE)
     size = page.full_size(file)
     found = page.read_page(image, chances, is_digit, size)
-    if len(found.digits) < 2:
+    if len(found.digits) < (1 if found.on_sheet else 2):  # a single one was seen better before
         return None
     least = min(found.digits, key=lambda digit: digit.confidence)
     framed = on_white(image)

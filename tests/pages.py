@@ -27,6 +27,7 @@ KINDS = (
     "faint",
     "things",
     "all",
+    "table",
 )
 NO_DIGITS = ("texture", "gradient", "blobs", "edges", "letters", "scene")
 
@@ -47,7 +48,7 @@ def draw_page(
     """
     has = {kind}
     if kind == "all":
-        has = {some for some in KINDS[2:-1] if rng.random() < 0.25}
+        has = {some for some in KINDS[2:-2] if rng.random() < 0.25}
     rows = 1 if has & {"touching", "slant"} and rng.random() < 0.5 else int(rng.integers(1, 5))
     counts = [int(rng.integers(1 + (rows == 1), 9)) for _ in range(rows)]
     side = int(rng.uniform(34, 90))
@@ -94,7 +95,8 @@ def draw_page(
             pencil.line(ends, fill=ink, width=max(1, side // 20))
     if "things" in has:
         page = _among_things(page, side, rng)
-    return _photo(page, has, rng), written
+    photo = _photo(page, has, rng)
+    return (on_table(photo, rng) if "table" in has else photo), written
 
 
 def _among_things(page: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
@@ -128,6 +130,26 @@ def _among_things(page: Image.Image, side: int, rng: np.random.Generator) -> Ima
         edge = max(2, side // 8)
         pencil.rectangle([desk.width - edge, 0, desk.width, desk.height], fill=(60, 60, 60))
     return desk
+
+
+def on_table(sheet: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The sheet as it lies on a table, a little askew: wood, light or dark, smooth or grained."""
+    tables = ((200, 170, 130), (90, 60, 40), (170, 120, 80))
+    angle, more = rng.uniform(-5, 5), rng.uniform(0.1, 0.4, 4)
+    width, height = (
+        int(side * (1 + more[n] + more[n + 1])) for side, n in zip(sheet.size, (0, 2), strict=True)
+    )
+    wood = np.full((height, width, 3), tables[rng.integers(len(tables))], np.float32)
+    if rng.random() < 0.5:
+        grain = ndimage.gaussian_filter(rng.normal(0, 1, (height, width)), (2, 40))
+        wood += 10 * (grain / grain.std())[..., None]
+    wood += rng.normal(0, 3, wood.shape)
+    table = Image.fromarray(np.clip(wood, 0, 255).astype(np.uint8))
+    lies = sheet.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    mask = Image.new("L", sheet.size, 255).rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    corner = (int(sheet.width * more[0]), int(sheet.height * more[2]))
+    table.paste(lies, corner, mask)
+    return table
 
 
 def _cell(pencil, x, base, side, ink):

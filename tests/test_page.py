@@ -11,6 +11,7 @@ from classifier.opener import upright
 from digits import handwriting, page
 from digits.drawn import draw
 from digits.pieces import find_pieces, seams, take_out_lines
+from digits.search import Read
 from tests.pages import KINDS, distance, draw_page
 
 SEVERAL = Path(__file__).parents[2] / "shared" / "several_digits"
@@ -142,25 +143,6 @@ def test_size_is_that_of_the_upright_picture(tmp_path):
 # ---------------------------------------------------------------- what belongs together
 
 
-def test_best_partition_weighs_the_whole_against_its_parts():
-    alone = {(1,): -1.0, (2,): -1.0, (3,): -0.1}
-    assert page.best_partition([1, 2, 3], alone) == [(1,), (2,), (3,)]
-    assert page.best_partition([1, 2, 3], {**alone, (1, 2): -1.5}) == [(1, 2), (3,)]
-    assert page.best_partition([1, 2, 3], {**alone, (1, 2): -1.5, (1, 3): -0.2}) == [(1, 3), (2,)]
-
-
-def test_best_partition_of_many():
-    pairs = {(n, n + 1): -0.5 for n in range(0, 39)}
-    alone = {(n,): -1.0 for n in range(40)}
-    assert len(page.best_partition(list(range(40)), {**alone, **pairs})) == 20
-
-
-def test_best_partition_gives_up_in_time_on_a_texture():
-    heap = list(range(30))
-    scores = {(n,): -1.0 for n in heap} | {(a, b): -0.5 for a in heap for b in heap if a < b}
-    assert page.best_partition(heap, scores) == [(n,) for n in heap]
-
-
 def as_read(sides, sure):
     """A reader that has read pieces of so many pixels' height and width, and their blocks."""
     pieces = SimpleNamespace(
@@ -170,9 +152,7 @@ def as_read(sides, sure):
         box=lambda block: tuple(slice(100, 100 + side) for side in sides[block[0]]),
     )
     blocks = [(n,) for n in range(len(sides))]
-    known = {
-        block: page.Read(np.ones(10), chance) for block, chance in zip(blocks, sure, strict=True)
-    }
+    known = {block: Read(np.ones(10), chance) for block, chance in zip(blocks, sure, strict=True)}
     return SimpleNamespace(pieces=pieces, known=known, origin={}), blocks
 
 
@@ -195,17 +175,6 @@ def test_what_is_written_in_a_frame_is_read(ten, networks):
         sheet.paste(30, (120 + 60 * place, 80), stroke)
     ImageDraw.Draw(sheet).rectangle([20, 20, 880, 580], outline=20, width=6)
     assert read(sheet, networks).text == "2358"
-
-
-def test_what_is_as_wide_as_three_digits_costs_three_to_leave_unread():
-    usual = page.Usual(tall=40, level=1, pen=3)
-    costs = [page._score((0,), as_read([(40, wide)], [0.0])[0], usual) for wide in (40, 120)]
-    assert costs == [(-page.DROP, False), (-3 * page.DROP, False)]
-
-
-def test_a_thing_higher_than_any_digit_costs_one_to_leave_unread():
-    thing = as_read([(3 * 40, 3 * 40)], [0.0])[0]
-    assert page._score((0,), thing, page.Usual(tall=40, level=1, pen=3)) == (-page.DROP, False)
 
 
 @pytest.mark.parametrize("elsewhere", [2, 3])

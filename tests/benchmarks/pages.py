@@ -12,11 +12,11 @@ from PIL import Image
 
 from classifier.charts import Prediction
 from classifier.idx import decode_part
-from classifier.opener import upright
+from classifier.opener import open_picture, upright
 from classifier.report import UNSURE
 from digits import handwriting, page
 from digits.judge import load_judge
-from digits.reading import reader
+from digits.reading import first_look, reader
 from tests.networks import Network, as_functions, shipped_model
 from tests.pages import KINDS, NO_DIGITS, distance, draw_nothing, draw_page
 
@@ -67,7 +67,7 @@ def of_one(folder: Path, read: Read, networks: tuple[Network, Network]) -> None:
             print(f"{file.name}: {row and f'{row.label} ({row.confidence:.0%})'}")
         one += row is not None and not row.parts
         right, unsure = right + is_right, unsure + (not is_sure(row))
-    chances = networks[0](np.stack([handwriting.to_mnist(file) for file in files]))
+    chances = networks[0](np.stack([_seen(file) for file in files]))
     before = int((chances.max(axis=1) < UNSURE).sum())
     print(
         f"{folder}: {one} of {len(files)} are exactly one digit, {right} right, {unsure} unsure "
@@ -115,7 +115,7 @@ def of_none(work_dir: Path, read: Read, networks: tuple[Network, Network], count
             (row,) = each(read, [file])
             sure += is_sure(row)
             if row:
-                before += networks[0](handwriting.to_mnist(file)[None]).max() >= UNSURE
+                before += networks[0](_seen(file)[None]).max() >= UNSURE
         print(f"no digit, {kind}: {sure} of {count} called one for sure ({before} by one network)")
         total += sure
     print(f"no digit: {total / count / len(NO_DIGITS):.1%} called one for sure")
@@ -137,6 +137,10 @@ def speed(work_dir: Path, images: np.ndarray, read: Read) -> None:
         (row,) = read([str(file)])
         seconds.append(time.monotonic() - start)
     print(f"a hundred digits on 12 megapixels: {min(seconds):.2f} s, {len(row.parts)} found")
+
+
+def _seen(file: Path) -> np.ndarray:
+    return first_look(open_picture(file, handwriting.WORK_SIDE)).digit
 
 
 def pictures_in(folder: Path) -> list[Path]:
