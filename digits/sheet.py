@@ -48,6 +48,8 @@ def find_sheet(image: Image.Image) -> Sheet | None:
         return None
     shape = max(shapes, key=np.sum)
     inner = ndimage.binary_erosion(shape, np.ones((3, 3)), EDGE, border_value=1)
+    if not inner.any():  # in a picture of a few pixels
+        return None
     nearest = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
     around = Image.fromarray(calm[tuple(nearest)]).resize(photo.size, Image.Resampling.BILINEAR)
     inside = Image.fromarray(inner.astype(np.uint8) * 255).resize(

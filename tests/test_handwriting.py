@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from classifier.opener import MAX_PIXELS
 from digits.drawn import draw
-from digits.handwriting import NoInkError, first_look, ink_threshold, to_mnist
+from digits.handwriting import NoInkError, first_look, ink_threshold, ruled_lines, to_mnist
 from tests.pages import draw_pole
 
 # a 2 with a flourish: neither symmetric nor centred, so that no flip or turn goes unnoticed
@@ -433,3 +433,11 @@ def test_picture_passed_in_is_left_as_it_was(tmp_path):
     with Image.open(tmp_path / "2.jpg") as image:
         to_mnist(image)
         assert image.size == (2000, 2000)
+
+
+def test_a_line_of_dots_that_never_meet_ink_is_no_line():
+    """Dots above and below a row join to a group of which no pixel is ink (a table's grain)."""
+    ink = np.zeros((60, 200), bool)
+    ink[8, ::12] = ink[10, 6::12] = True
+    lines = ruled_lines(ink, ink.astype(np.float32), 8, 3)
+    assert lines.shape == ink.shape

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from classifier.opener import upright
-from digits import handwriting, page
+from digits import page
 from digits.drawn import draw
 from digits.sheet import find_sheet
 from tests.pages import draw_page, on_table
@@ -93,11 +93,3 @@ def test_no_digit_beside_a_shadow_is_lost(three, networks):
     assert find_sheet(photo) is not None
     found = page.read_page(photo, *networks)
     assert found.text == "3333" and not found.on_sheet
-
-
-def test_a_line_of_dots_that_never_meet_ink_is_no_line():
-    """Dots above and below a row join to a group of which no pixel is ink (a table's grain)."""
-    ink = np.zeros((60, 200), bool)
-    ink[10, ::4] = ink[13, 2::4] = True
-    lines = handwriting.ruled_lines(ink, ink.astype(np.float32), 8, 3)
-    assert lines.shape == ink.shape
