@@ -124,25 +124,29 @@ def _likeliest(
 
 
 def _reads_as_much(on_sheet: Solution, whole: Solution) -> bool:
-    """Whether the whole picture has hardly more that is about as high and as dark as on the sheet.
+    """Whether the digits on the whole picture are hardly more than those on the sheet.
 
-    A table's grain looks like digits, but is not of that ink. And where no shadow falls on a page
-    is no sheet: there are such digits beside it.
+    A table's grain looks like 1s, but is not as dark as what is written, nor of its height. Where
+    no shadow falls on a page, or in a thick 0, is no sheet: there are other digits.
     """
     usual = usual_of(on_sheet.reader)
 
     def total(solution: Solution) -> float:
-        if not solution.reader:
-            return 0.0
-        pieces, known = solution.reader.pieces, solution.reader.known
         return sum(
-            known[block].is_digit * _length([box])
+            _length([box]) * is_digit
             for block in solution.blocks
-            if 0.5 < height(box := pieces.box(block)) / usual.tall < 2
-            and max(pieces.level[n] for n in block) > usual.level / 2
+            for box, level, is_digit in [_measured(block, solution.reader)]
+            if (is_digit > LIKELY and not is_stick(box))
+            or (0.5 < height(box) / usual.tall < 2 and level > usual.level / 2)
         )
 
     return total(on_sheet) >= ALMOST * total(whole)
+
+
+def _measured(block: Block, reader: Reader) -> tuple[Box, float, float]:
+    """The block's box, contrast, and chance to be a digit."""
+    level = max(reader.pieces.level[n] for n in block)
+    return reader.pieces.box(block), level, reader.known[block].is_digit
 
 
 def _page(solution: Solution, scale: float) -> Page:

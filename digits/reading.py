@@ -55,7 +55,7 @@ def reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[
             size, first = looks[row.file]
             several = None
             if page.may_be_page(size, first.has_more, sure):
-                several = of_page(row.file, chances, is_digit)
+                several = of_page(row.file, chances, is_digit, sure)
             rows[place] = several or of_one(row, first.two_toned, float(sure))
         return rows
 
@@ -83,12 +83,19 @@ def of_one(row: Prediction, two_toned: float, is_digit: float) -> Prediction:
     )
 
 
-def of_page(file: str, chances: Network, is_digit: Network) -> Prediction | None:
-    """What is on a picture of several digits; None if it is not one."""
+def of_page(file: str, chances: Network, is_digit: Network, sure: float) -> Prediction | None:
+    """What is on a picture of several digits, or on a sheet; None if a small look sees it better.
+
+    Args:
+        file: the picture.
+        chances: the network that reads.
+        is_digit: the judge.
+        sure: how likely it was one digit at a small look.
+    """
     image = open_picture(file, page.WORK_SIDE)
     size = page.full_size(file)
     found = page.read_page(image, chances, is_digit, size)
-    if len(found.digits) < (1 if found.on_sheet else 2):  # a single one was seen better before
+    if len(found.digits) < (1 if found.on_sheet and sure < page.LIKELY else 2):
         return None
     least = min(found.digits, key=lambda digit: digit.confidence)
     framed = on_white(image)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from classifier.opener import upright
 from digits import page
@@ -93,3 +93,30 @@ def test_no_digit_beside_a_shadow_is_lost(three, networks):
     assert find_sheet(photo) is not None
     found = page.read_page(photo, *networks)
     assert found.text == "3333" and not found.on_sheet
+
+
+def thick_zeros(count):
+    photo = Image.new("L", (60 + 340 * count, 520), 255)
+    for n in range(count):
+        sides = [60 + 340 * n, 60, 340 + 340 * n, 440]
+        ImageDraw.Draw(photo).ellipse(sides, outline=0, width=90)
+    return photo
+
+
+def test_a_thick_0_is_no_sheet(read_file, tmp_path):
+    thick_zeros(2).save(tmp_path / "two.png")
+    assert read_file(tmp_path / "two.png").label == "00"
+    photo = thick_zeros(1)
+    ImageDraw.Draw(photo).line([(20, 490), (380, 490)], fill=0, width=20)
+    photo.save(tmp_path / "underlined.png")
+    assert read_file(tmp_path / "underlined.png").label == "0"
+
+
+def test_digits_outside_a_coloured_box_are_read_however_large(networks, three):
+    photo = Image.new("RGB", (900, 700), (250, 250, 248))
+    photo.paste((170, 200, 250), (330, 330, 830, 630))
+    for side, corner in ((150, (40, 20)), (150, (210, 20)), (70, (420, 420)), (70, (560, 420))):
+        stroke = Image.fromarray(three).resize((side, side), Image.Resampling.BICUBIC)
+        photo.paste((40, 40, 60), corner, stroke)
+    assert find_sheet(photo) is not None
+    assert page.read_page(photo, *networks).text == "33 33"
