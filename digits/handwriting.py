@@ -17,7 +17,6 @@ from classifier.opener import open_picture, upright
 
 WORK_SIDE = 640  # px; a digit a twentieth of the picture high still has 32 px, more than MNIST's 20
 OVERSAMPLING = 6  # a stroke's edge is set to a sixth of a pixel: more reads no better
-SPAN = 0.97  # of the picture, through which a ruled line runs, from border to border
 LEAST_PAGE = 56  # px; two digits on less would be smaller than MNIST's
 BOX_SHARE = 20 / 28  # MNIST's digits fit in 20 of the 28 pixels
 # What whoever uses the network in another program has to know.
@@ -282,8 +281,8 @@ def noise_floor(contrast: np.ndarray) -> float:
     return max(0.03, -5 * float(np.quantile(contrast, 0.16)))
 
 
-def without_ruling(contrast: np.ndarray, floor: float, span: float = SPAN) -> np.ndarray:
-    """The contrast without ruled lines or squares; a line runs through so much of the picture."""
+def without_ruling(contrast: np.ndarray, floor: float) -> np.ndarray:
+    """The contrast without ruled lines or squares."""
     # in so small a picture a line is no thinner than a stroke
     if min(contrast.shape) < 56:
         return contrast
@@ -292,16 +291,14 @@ def without_ruling(contrast: np.ndarray, floor: float, span: float = SPAN) -> np
     for view, values in ((free, contrast), (free.T, contrast.T)):  # lines, then columns
         # px; short enough for the steps of a line that is a little askew
         run = max(8, view.shape[1] // 40)
-        view &= ~ruled_lines(view, values, run, 0.05 * len(view), span)
+        view &= ~ruled_lines(view, values, run, 0.05 * len(view))
     # a single stroke from border to border, with nothing else on the page, is a 1
     if free.sum() < 12:
         return contrast
     return np.where(ink & ~free, 0, contrast)
 
 
-def ruled_lines(
-    ink: np.ndarray, contrast: np.ndarray, run: int, thickest: float, span: float = SPAN
-) -> np.ndarray:
+def ruled_lines(ink: np.ndarray, contrast: np.ndarray, run: int, thickest: float) -> np.ndarray:
     """Pixels of thin lines that run from the left border to the right.
 
     Args:
@@ -309,7 +306,6 @@ def ruled_lines(
         contrast: float32 [height, width].
         run: for so many pixels a line stays within its row and the ones beside it.
         thickest: a line is no thicker, in pixels.
-        span: a line runs through so much of the width.
 
     Returns:
         bool [height, width]; the strokes that cross a line are not of it.
@@ -322,10 +318,10 @@ def ruled_lines(
     groups, _ = ndimage.label(runs, np.ones((3, 3)))
     ruling = np.zeros_like(ink)
     for number, box in enumerate(ndimage.find_objects(groups), 1):
-        line = (groups == number) & ink
-        # a group may have no ink of its own, where dots of the rows beside it have met
-        if box[1].stop - box[1].start > span * width and line.any():
-            ruling |= _line(ink, contrast, line, thickest)
+        if box[1].stop - box[1].start >= 0.97 * width:
+            line = (groups == number) & ink
+            if line.any():  # where dots of the rows beside it have met, a group has no ink
+                ruling |= _line(ink, contrast, line, thickest)
     return ruling
 
 

@@ -23,10 +23,6 @@ DOUBTFUL = 0.45
 # So many digits show that a row without a likely one is a pen, a ring or a coin; and so many that
 # are more than sticks, that sticks which would be read instead are a frame.
 ENOUGH = 3
-# Squares seen as strokes read a little more than what is written in them: a tenth more is plain.
-PLAINLY = 1.1
-# Lines of a sheet that lies askew don't reach the sides of its box: at 5° they span 0.9 of it.
-SHEET_SPAN = 0.8
 # The same digits are read a little less surely on the whole picture or on the sheet.
 ALMOST = 0.95
 
@@ -86,7 +82,7 @@ def read_page(
     whole = _likeliest(image, chances, is_digit)
     if sheet := find_sheet(image):
         corner = sheet.left, sheet.top
-        on_sheet = _likeliest(sheet.image, chances, is_digit, corner, SHEET_SPAN)
+        on_sheet = _likeliest(sheet.image, chances, is_digit, corner)
         if on_sheet.blocks and _reads_as_much(on_sheet, whole):
             return _page(on_sheet, scale)._replace(on_sheet=True)
     return _page(whole, scale)
@@ -102,24 +98,15 @@ class Solution(NamedTuple):
 
 
 def _likeliest(
-    image: Image.Image,
-    chances: Network,
-    is_digit: Network,
-    corner: tuple[int, int] = (0, 0),
-    span: float = handwriting.SPAN,
+    image: Image.Image, chances: Network, is_digit: Network, corner: tuple[int, int] = (0, 0)
 ) -> Solution:
-    """The digits on a part of the picture, which has that left upper corner; span: find_pieces'."""
+    """The digits on a part of the picture, which has that left upper corner."""
     try:
-        ways, (top, left) = find_pieces(handwriting.on_paper(image), span)
+        ways, (top, left) = find_pieces(handwriting.on_paper(image))
     except handwriting.NoInkError:
         return Solution()
     # what was seen best has most digits, and those that are more than sticks count double
-    best = solved(ways[0], chances, is_digit)
-    for way in ways[1:]:  # ruled lines may be strokes
-        shapes, total = _sureness(best)
-        other = solved(way, chances, is_digit)
-        if _sureness(other) > (shapes, PLAINLY * total):
-            best = other
+    best = max((solved(way, chances, is_digit) for way in ways), key=_sureness)
     return Solution(*best, corner[0] + left, corner[1] + top)
 
 

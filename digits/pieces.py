@@ -92,9 +92,7 @@ class Pieces:
 # ---------------------------------------------------------------- found
 
 
-def find_pieces(
-    pixels: np.ndarray, span: float = handwriting.SPAN
-) -> tuple[list[Pieces], tuple[int, int]]:
+def find_pieces(pixels: np.ndarray) -> tuple[list[Pieces], tuple[int, int]]:
     """The pieces of ink, without ruled lines and, if that is not the same, with them.
 
     Only reading shows which is right: in a picture that is cut close the stroke of a 4 runs from
@@ -102,7 +100,6 @@ def find_pieces(
 
     Args:
         pixels: what handwriting.on_paper gives, float32 [height, width, 3].
-        span: ruled lines run through so much of the picture.
 
     Returns:
         One or two ways to see the ink, and where their upper left corner lies in the picture.
@@ -113,7 +110,7 @@ def find_pieces(
     rows, columns = handwriting.inside_dark_edges(pixels)
     contrast = handwriting.ink_contrast(pixels[rows, columns])
     floor = handwriting.noise_floor(contrast)
-    plain = handwriting.without_ruling(contrast, floor, span)
+    plain = handwriting.without_ruling(contrast, floor)
     ways = [plain] if np.array_equal(plain, contrast) else [plain, contrast]
     return [Pieces(*find_ink(way, floor)) for way in ways], (rows.start, columns.start)
 
