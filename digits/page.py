@@ -123,8 +123,8 @@ def _reads_as_much(on_sheet: Solution, whole: Solution) -> bool:
             _length([box]) * is_digit
             for block in solution.blocks
             for box, level, is_digit in [_measured(block, solution.reader)]
-            if (is_digit > LIKELY and not is_stick(box))
-            or (0.5 < height(box) / usual.tall < 2 and level > usual.level / 2)
+            if level > usual.level / 2
+            and (0.5 < height(box) / usual.tall < 2 or (is_digit > LIKELY and not is_stick(box)))
         )
 
     return total(on_sheet) >= ALMOST * total(whole)
