@@ -119,21 +119,17 @@ def _reads_as_much(on_sheet: Solution, whole: Solution) -> bool:
     usual = usual_of(on_sheet.reader)
 
     def total(solution: Solution) -> float:
-        return sum(
-            _length([box]) * is_digit
-            for block in solution.blocks
-            for box, level, is_digit in [_measured(block, solution.reader)]
-            if level > usual.level / 2
-            and (0.5 < height(box) / usual.tall < 2 or (is_digit > LIKELY and not is_stick(box)))
-        )
+        result = 0.0
+        for block in solution.blocks:
+            pieces, sure = solution.reader.pieces, solution.reader.known[block].is_digit
+            box, level = pieces.box(block), max(pieces.level[n] for n in block)
+            is_alike = 0.5 < height(box) / usual.tall < 2
+            is_likely = sure > LIKELY and not is_stick(box)
+            if level > usual.level / 2 and (is_alike or is_likely):
+                result += sure * _length([box])
+        return result
 
     return total(on_sheet) >= ALMOST * total(whole)
-
-
-def _measured(block: Block, reader: Reader) -> tuple[Box, float, float]:
-    """The block's box, contrast, and chance to be a digit."""
-    level = max(reader.pieces.level[n] for n in block)
-    return reader.pieces.box(block), level, reader.known[block].is_digit
 
 
 def _page(solution: Solution, scale: float) -> Page:

@@ -75,7 +75,7 @@ def test_digits_are_framed_where_they_are_on_the_photo(three, networks):
         assert 170 + 80 * n <= left < right <= 240 + 80 * n and 200 <= top < bottom <= 270
 
 
-def test_ruled_lines_on_a_sheet_that_lies_askew_are_no_strokes(networks):
+def test_squares_on_a_sheet_that_lies_askew_are_no_strokes(networks):
     rng = np.random.default_rng(3)
     for _ in range(3):
         sheet, rows = draw_page("squared", rng, *draw(600, 8))
