@@ -13,45 +13,45 @@ import sys
 import time
 from pathlib import Path
 
-from classifier.console import InputError, command_line, next_command, one_line_errors
+from classifier.console import InputError, parse_command_line, next_command, one_line_errors
 from classifier.console import printable, quiet_stderr, warn
 from setting import Setting
 
 if __name__ == "__main__":
     # Before the seconds that the imports below take: help and mistakes are answered at once.
-    MODE, SETTING = command_line(__doc__, Setting)
+    MODE, SETTING = parse_command_line(__doc__, Setting)
     if MODE == "train":
         from classifier import cluster, pictures
 
         with one_line_errors():
-            if cluster.check() is None:  # of several machines each decodes its share only
-                pictures.begin(SETTING)
+            if cluster.check_tf_config() is None:  # of several machines each decodes its share only
+                pictures.decode_ahead(SETTING)
 
 import numpy as np
-from classifier.machine import never_garbage
+from classifier.machine import no_garbage_collection
 
-with quiet_stderr(unless="TF_CPP_MIN_LOG_LEVEL"), never_garbage():
+with quiet_stderr(unless="TF_CPP_MIN_LOG_LEVEL"), no_garbage_collection():
     import keras
 from keras import layers
 from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGenerator
 
 import mnist_parser
-from classifier import batches, description, hardware, opener, pictures, predictions
-from classifier import recipe, report, run_folder, trained, workers
-from classifier.built import built
+from classifier import batches, metadata, hardware, opener, pictures, predictions
+from classifier import recipe, report, run_folder, trained_run, workers
+from classifier.model_checks import build_checked
 from classifier.charts import Prediction, drop_pictures
-from classifier.centred import Ground, centred
+from classifier.normalization import MeanStd, normalized
 from classifier.export import export_network
-from classifier.faster import faster, use_threads
+from classifier.faster import faster, limit_threads
 from digits import drawn, handwriting, reading
 from digits.judge import load_judge
 from digits.mnist_like import looks_like_mnist, with_drawn_digits
 
 # Three 3×3 convolutions and two poolings leave nothing of a smaller picture.
-LEAST_SIZE = 18
+MIN_SIZE = 18
 # The third convolution's output for 64×64 pictures. Beyond it the first dense layer would outgrow
 # the rest of the network a hundredfold (177 million weights at 224×224), so it is pooled to this.
-MOST_SIDE_FLATTENED = 12
+MAX_SIDE_FLATTENED = 12
 
 
 def build_model(setting: Setting) -> keras.Model:
@@ -63,9 +63,9 @@ def build_model(setting: Setting) -> keras.Model:
         InputError: the pictures are too small for it.
     """
     height, width = setting.img_height, setting.img_width
-    if min(height, width) < LEAST_SIZE:
+    if min(height, width) < MIN_SIZE:
         raise InputError(
-            f"img_width {width}, img_height {height}: the network needs {LEAST_SIZE} or more"
+            f"img_width {width}, img_height {height}: the network needs {MIN_SIZE} or more"
         )
     return keras.Sequential(
         [
@@ -75,7 +75,7 @@ def build_model(setting: Setting) -> keras.Model:
             layers.Conv2D(128, 3, activation="relu"),
             layers.MaxPooling2D(2),
             layers.Conv2D(256, 3, activation="relu"),
-            *pooled_above_64(height, width),
+            *extra_pooling(height, width),
             layers.Flatten(),
             layers.Dropout(0.5, seed=setting.seed),
             layers.Dense(256, activation="relu"),
@@ -85,15 +85,15 @@ def build_model(setting: Setting) -> keras.Model:
     )
 
 
-def pooled_above_64(height: int, width: int) -> list[layers.Layer]:
+def extra_pooling(height: int, width: int) -> list[layers.Layer]:
     """For pictures above 64×64 one more pooling, of the third convolution's output."""
     sides = [((side - 2) // 2 - 2) // 2 - 2 for side in (height, width)]
-    pool = -(-max(sides) // MOST_SIDE_FLATTENED)
+    pool = -(-max(sides) // MAX_SIDE_FLATTENED)
     return [layers.MaxPooling2D([min(pool, side) for side in sides])] if pool > 1 else []
 
 
-def network(
-    setting: Setting, grey: bool, ground: Ground | None = None, plain: bool = False
+def prepare_network(
+    setting: Setting, grayscale: bool, mean_std: MeanStd | None = None, plain: bool = False
 ) -> keras.Model:
     """The network of build_model, as it is trained, evaluated and predicted with.
 
@@ -101,14 +101,14 @@ def network(
 
     Args:
         setting: says the size of the pictures, the number of classes and the recipe.
-        grey: all pictures are known to be grey.
-        ground: mean and spread of the training pictures' pixels, by which they are centred first.
+        grayscale: all pictures are known to be grey.
+        mean_std: mean and spread of the training pictures' pixels, by which they are centred first.
         plain: all is computed as Keras does; so is the article's recipe.
     """
     model = build_model(setting)
-    if ground:
-        model = centred(model, *ground)
-    return model if plain or setting.recipe == "article" else faster(model, grey)
+    if mean_std:
+        model = normalized(model, *mean_std)
+    return model if plain or setting.recipe == "article" else faster(model, grayscale)
 
 
 def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterator]:
@@ -121,8 +121,8 @@ def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterat
         InputError: there are no pictures to train on.
     """
     classes = pictures.class_folders(setting.train_dir)
-    DirectoryIterator.white_list_formats = pictures.endings(setting.recipe)
-    pictures.name_left_out(setting.train_dir, pictures.endings(setting.recipe))
+    DirectoryIterator.white_list_formats = pictures.extensions(setting.recipe)
+    pictures.warn_ignored(setting.train_dir, pictures.extensions(setting.recipe))
     generator = ImageDataGenerator(rescale=1 / 255, validation_split=0.2)
 
     def flow(subset: str) -> DirectoryIterator:
@@ -148,11 +148,11 @@ def checkpoint_callbacks(
     """
     folder, reports = Path(setting.checkpoint_path), Path(setting.report_dir)
     callbacks = [
-        run_folder.Checkpoint(folder, reports, setting.epochs, setting.save_epochs),
-        recipe.AtChance(plan.chance),
+        run_folder.BestCheckpoint(folder, reports, setting.epochs, setting.save_epochs),
+        recipe.NothingLearnedWarning(plan.majority_share),
     ]
     if plan.average_power:
-        callbacks.append(recipe.Average(model, plan.average_power))
+        callbacks.append(recipe.WeightAverage(model, plan.average_power))
     return callbacks
 
 
@@ -166,7 +166,7 @@ def train(setting: Setting) -> keras.callbacks.History:
         InputError: there is nothing to train on, or another run is at work in checkpoint_path.
     """
     start = time.monotonic()
-    run_folder.check_start(setting)
+    run_folder.check_setting(setting)
     if setting.restore_model:
         setting = setting.replace(is_restore=False)  # both, as in the article, means these weights
     mnist_parser.ensure(setting.train_dir, setting.data_dir)
@@ -174,18 +174,18 @@ def train(setting: Setting) -> keras.callbacks.History:
     mnist_parser.remind_of_stand_in("the network learns from", source, setting.data_dir)
     folder, reports = Path(setting.checkpoint_path), Path(setting.report_dir)
     again = next_command("train", setting, "--is_restore")
-    with run_folder.at_work(folder, reports, setting.is_restore, again):
-        setting = description.settled(setting)
+    with run_folder.training_lock(folder, reports, setting.is_restore, again):
+        setting = metadata.resolved_setting(setting)
         keras.mixed_precision.set_global_policy(setting.precision)
         history = fit(setting, source)
     rows = run_folder.read_history(reports, setting.epochs)
     if rows:  # all epochs may have been done before, and their history be damaged
         smoothing = 0 if setting.recipe == "article" else batches.LABEL_SMOOTHING
-        report.training(reports, rows, smoothing, setting.label_nums)
+        report.write_training_report(reports, rows, smoothing, setting.label_nums)
     if not run_folder.checkpoints(folder):
         raise InputError(f"{folder}: all epochs are done, but their checkpoints are gone")
     best = run_folder.checkpoints(folder)[0]
-    epoch, val_acc = run_folder.CHECKPOINT_NAME.fullmatch(best.name).groups()
+    epoch, val_acc = run_folder.CHECKPOINT_PATTERN.fullmatch(best.name).groups()
     print(
         f"best epoch {epoch}, val_acc {val_acc}: {printable(str(best))}\n"
         f"trained in {time.monotonic() - start:.0f} s; what it is worth on the test pictures:\n"
@@ -202,35 +202,37 @@ def fit(setting: Setting, source: str) -> keras.callbacks.History:
         source: what the pictures are.
     """
     folder = Path(setting.checkpoint_path)
-    strategy = hardware.use_devices()  # while TensorFlow has computed nothing yet
-    written = description.of_network(built(build_model, setting))
+    strategy = hardware.make_strategy()  # while TensorFlow has computed nothing yet
+    network_config = metadata.network_config(build_checked(build_model, setting))
     keras.utils.set_random_seed(setting.seed)
     training, validation = data_generator(setting)
     if setting.is_restore:
-        description.same_run(folder, written, training, validation)
+        metadata.restore_split(folder, network_config, training, validation)
     pictures.check_balance(training, validation)
     digits = looks_like_mnist(training.filepaths, (setting.img_height, setting.img_width))
     plan = choose_recipe(setting, source, training, validation, digits)
     with strategy.scope():
-        model = network(setting, plan.grey, plan.ground)
+        model = prepare_network(setting, plan.grayscale, plan.mean_std)
         model.compile(
             plan.optimizer(),
             loss="categorical_crossentropy",
             metrics=[keras.metrics.CategoricalAccuracy("acc")],  # "acc" is traced twice, for 0.3 s
-            steps_per_execution=plan.steps_a_call,
+            steps_per_execution=plan.steps_per_execution,
         )
-        hardware.choose_compiling(model, setting.epochs * plan.steps)
+        hardware.set_jit_compile(model, setting.epochs * plan.steps_per_epoch)
         model.optimizer.build(model.trainable_variables)
         callbacks = checkpoint_callbacks(setting, model, plan)
-    done = workers.as_first(model, run_folder.start_from(setting, model))
-    model.optimizer.iterations.assign(done * plan.steps)
+    done = workers.broadcast_state(model, run_folder.load_initial_weights(setting, model))
+    model.optimizer.iterations.assign(done * plan.steps_per_epoch)
     if not setting.is_restore:
-        run_folder.move_earlier_run(folder, Path(setting.report_dir))
-    description.write(setting, written, source, digits, plan.ground, training, validation)
+        run_folder.archive_previous_run(folder, Path(setting.report_dir))
+    metadata.write_metadata(
+        setting, network_config, source, digits, plan.mean_std, training, validation
+    )
     return model.fit(
         plan.training(done),
         validation_data=plan.validation,
-        steps_per_epoch=plan.steps,
+        steps_per_epoch=plan.steps_per_epoch,
         initial_epoch=done,
         epochs=setting.epochs,
         callbacks=callbacks,
@@ -251,20 +253,20 @@ def choose_recipe(
     if setting.recipe == "article":
         if source == setting.train_dir:  # the parser's own pictures are whole
             for iterator in (training, validation):
-                pictures.leave_out_broken(iterator, opener.decode_as_article)
+                pictures.drop_unreadable(iterator, opener.decode_as_article)
         return recipe.article(training, validation)
     learned, held_out = (
-        pictures.load(workers.share(files), setting.cache_limit, beside=folder / "pixels" / name)
+        pictures.load(workers.shard(files), setting.cache_limit, beside=folder / "pixels" / name)
         for files, name in ((training, "training.bin"), (validation, "validation.bin"))
     )
     if digits and list(training.class_indices) == list("0123456789"):
-        learned = with_drawn_digits(learned, workers.own_seed(setting.seed))
+        learned = with_drawn_digits(learned, workers.worker_seed(setting.seed))
     return recipe.tuned(
         learned,
         held_out,
         classes=setting.label_nums,
         epochs=setting.epochs,
-        batch_size=setting.batch_size if setting.is_given("batch_size") else None,
+        batch_size=setting.batch_size if setting.is_set("batch_size") else None,
         seed=setting.seed,
         flip=setting.horizontal_flip,
         strokes=digits,
@@ -279,33 +281,35 @@ def evaluate(setting: Setting) -> tuple[float, float]:
     Raises:
         InputError: no picture to measure on, or weights that can't be used.
     """
-    if trained.folder_of(setting) is None:
+    if trained_run.find_weights_folder(setting) is None:
         print(f"no weights in {setting.checkpoint_path}: training first")
         train(setting)
-    known = trained.find(setting)
-    setting, classes = known.setting, known.said["classes"]
+    run = trained_run.find_run(setting)
+    setting, classes = run.setting, run.metadata["classes"]
     if not Path(setting.test_dir).is_dir():
         mnist_parser.ensure(setting.train_dir, setting.data_dir)
     source = mnist_parser.source_of(setting.test_dir, setting.data_dir)
     mnist_parser.remind_of_stand_in("it is measured on", source, setting.data_dir)
     decode = opener.decoder(setting.recipe)
-    test = pictures.load(test_generator(known), setting.cache_limit, decode)
-    model, weights = load_network(known, test.grey)
-    chances = model.predict(batches.plain_batches(test, len(classes)), verbose=0)
-    right = chances[np.arange(len(chances)), test.labels]
+    test = pictures.load(test_generator(run), setting.cache_limit, decode)
+    model, weights = load_network(run, test.grayscale)
+    probabilities = model.predict(batches.evaluation_batches(test, len(classes)), verbose=0)
+    right = probabilities[np.arange(len(probabilities)), test.labels]
     loss = float(-np.log(np.maximum(right, 1e-7)).mean())  # Keras's own bound on the logarithm
-    acc = float((chances.argmax(axis=1) == test.labels).mean())
+    acc = float((probabilities.argmax(axis=1) == test.labels).mean())
     print(f"weights: {printable(str(weights))}")
-    print(f"test_loss:{loss:.5f}, test_acc:{acc:.5f} ({len(chances)} images)")
-    report.evaluation(Path(setting.report_dir), classes, test.labels, chances, test.picture)
+    print(f"test_loss:{loss:.5f}, test_acc:{acc:.5f} ({len(probabilities)} images)")
+    report.write_evaluation_report(
+        Path(setting.report_dir), classes, test.labels, probabilities, test.load_image
+    )
     return loss, acc
 
 
-def test_generator(known: trained.Trained) -> DirectoryIterator:
+def test_generator(run: trained_run.TrainedRun) -> DirectoryIterator:
     """The test pictures of the network's classes; without a test folder, those it has held out."""
-    setting, classes = known.setting, known.said["classes"]
+    setting, classes = run.setting, run.metadata["classes"]
     size = (setting.img_height, setting.img_width)
-    DirectoryIterator.white_list_formats = pictures.endings(setting.recipe)
+    DirectoryIterator.white_list_formats = pictures.extensions(setting.recipe)
     generator = ImageDataGenerator()
     if Path(setting.test_dir).is_dir():
         pictures.check_classes(setting.test_dir, classes)
@@ -314,29 +318,31 @@ def test_generator(known: trained.Trained) -> DirectoryIterator:
     iterator = generator.flow_from_directory(
         setting.train_dir, size, classes=classes, shuffle=False
     )
-    description.only_held_out(iterator, known.weights[0].parent)
+    metadata.select_held_out(iterator, run.weights[0].parent)
     return iterator
 
 
 def load_network(
-    known: trained.Trained, grey: bool, for_export: bool = False
+    run: trained_run.TrainedRun, grayscale: bool, for_export: bool = False
 ) -> tuple[keras.Model, Path]:
     """The network that was trained, ready to predict, and the file of its weights.
 
     Args:
-        known: what was trained.
-        grey: all pictures are known to be grey.
+        run: what was trained.
+        grayscale: all pictures are known to be grey.
         for_export: Keras's own layers alone, in float32: in bfloat16 most files don't run.
     """
-    setting = known.setting
+    setting = run.setting
     mnist_parser.remind_of_stand_in(
-        "the network was trained on", known.said["trained_on"], setting.data_dir
+        "the network was trained on", run.metadata["trained_on"], setting.data_dir
     )
-    precision = "float32" if for_export else hardware.precision(setting.precision, setting.recipe)
+    precision = (
+        "float32" if for_export else hardware.choose_precision(setting.precision, setting.recipe)
+    )
     keras.mixed_precision.set_global_policy(precision)
-    written = description.of_network(built(build_model, setting))
-    model = network(setting, grey, known.ground, plain=for_export)
-    return model, trained.load(model, written, known)
+    network_config = metadata.network_config(build_checked(build_model, setting))
+    model = prepare_network(setting, grayscale, run.mean_std, plain=for_export)
+    return model, trained_run.load_run(model, network_config, run)
 
 
 def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction]:
@@ -352,19 +358,21 @@ def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction
         InputError: there is no picture, or no network.
     """
     files = files or pictures.list_pictures(setting.imp_dir)
-    known = trained.find(setting)
-    setting, said = known.setting, known.said
-    clean = said["handwriting"] if setting.handwriting is None else setting.handwriting
-    model, weights = load_network(known, grey=clean)
+    run = trained_run.find_run(setting)
+    setting, metadata = run.setting, run.metadata
+    clean = metadata["handwriting"] if setting.handwriting is None else setting.handwriting
+    model, weights = load_network(run, grayscale=clean)
     print(f"weights: {printable(str(weights))}")
     size = (setting.img_height, setting.img_width)
-    if clean and said["classes"] == reading.DIGITS and size == (drawn.SIDE, drawn.SIDE):
+    if clean and metadata["classes"] == reading.DIGITS and size == (drawn.SIDE, drawn.SIDE):
         read = reading.reader(model, load_judge())
     else:
-        look = functools.partial(handwriting.look if clean else opener.look, size=size)
-        read = functools.partial(predictions.read, model, said["classes"], look)
+        preprocess = functools.partial(
+            handwriting.open_as_mnist if clean else opener.open_and_resize, size=size
+        )
+        read = functools.partial(predictions.predict_files, model, metadata["classes"], preprocess)
     rows = []
-    batch = batches.inference_batch(size)
+    batch = batches.inference_batch_size(size)
     for start in range(0, len(files), batch):
         rows += read(files[start : start + batch])
         drop_pictures(rows)
@@ -376,7 +384,7 @@ def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction
                 f"{row.second_guess} ({row.second_confidence:.0%})"
             )
     if rows:
-        report.predictions(Path(setting.report_dir), rows)
+        report.write_prediction_report(Path(setting.report_dir), rows)
     return rows
 
 
@@ -389,23 +397,25 @@ def export(setting: Setting) -> Path:
     Raises:
         InputError: there is no network, or it can't be written.
     """
-    known = trained.find(setting)
-    model, weights = load_network(known, grey=False, for_export=True)
+    run = trained_run.find_run(setting)
+    model, weights = load_network(run, grayscale=False, for_export=True)
     print(f"weights: {printable(str(weights))}")
-    folder, classes = Path(setting.data_dir, "export"), known.said["classes"]
-    note = handwriting.EXPECTED if known.said["handwriting"] else ""
+    folder, classes = Path(setting.data_dir, "export"), run.metadata["classes"]
+    note = handwriting.EXPECTED if run.metadata["handwriting"] else ""
     return export_network(model, setting.format, folder, classes, setting.half, note)
 
 
 def main() -> None:
     """Do what the command line says."""
     with one_line_errors(), hardware.one_line_errors():
-        if MODE in ("evaluate", "predict") and trained.folder_of(SETTING):  # else it trains first
-            hardware.spare_gpus(SETTING.test_dir if MODE == "evaluate" else SETTING.imp_dir)
+        if MODE in ("evaluate", "predict") and trained_run.find_weights_folder(
+            SETTING
+        ):  # else it trains first
+            hardware.hide_gpus_for_few(SETTING.test_dir if MODE == "evaluate" else SETTING.imp_dir)
         if MODE == "train":
-            if SETTING.recipe == "tuned" and hardware.on_processor():
-                use_threads()
-            workers.together(train, SETTING)
+            if SETTING.recipe == "tuned" and hardware.runs_on_cpu():
+                limit_threads()
+            workers.run_on_workers(train, SETTING)
         elif MODE == "evaluate":
             evaluate(SETTING)
         elif MODE == "export":

@@ -29,7 +29,7 @@ from classifier.console import (
     warn,
 )
 from classifier.download import NoMirrorError, download
-from classifier.files import clear_half_written, save
+from classifier.files import remove_partial_files, write_file
 from classifier.idx import (
     MNIST_FORM,
     PREFIXES,
@@ -54,7 +54,7 @@ SHA256 = {
     "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
-MOST_BYTES = 16_000_000  # the largest of the four is 9.9 MB, packed
+MAX_BYTES = 16_000_000  # the largest of the four is 9.9 MB, packed
 # The SHA-256 of MNIST's training pixels and labels tells it from other sets of its form.
 MNIST_CONTENT = "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b"
 DRAWN = "drawn digits, not MNIST"
@@ -121,7 +121,7 @@ def fetch_missing(folder: Path) -> None:
                 "beside it; complete the set or take the file away"
             )
     sums = {f"{name}.gz": SHA256[name] for name in missing}
-    download(sums, mirrors(), folder, MOST_BYTES)
+    download(sums, mirrors(), folder, MAX_BYTES)
 
 
 def has_idx(folder: Path) -> bool:
@@ -134,8 +134,8 @@ def write_drawn(folder: Path) -> None:
     print(f"drawing 70000 digits into {folder}")
     for part, count, seed in (("train", 60_000, 0), ("test", 10_000, 1)):
         images, labels = drawn.draw(count, seed)
-        save(folder / f"{PREFIXES[part]}-images-idx3-ubyte", encode_idx(images))
-        save(folder / f"{PREFIXES[part]}-labels-idx1-ubyte", encode_idx(labels))
+        write_file(folder / f"{PREFIXES[part]}-images-idx3-ubyte", encode_idx(images))
+        write_file(folder / f"{PREFIXES[part]}-labels-idx1-ubyte", encode_idx(labels))
 
 
 def source_folder(source: str, data_dir: Path) -> Path:
@@ -286,7 +286,7 @@ def write_parts(data_dir: Path, folder: Path) -> None:
         for part, (images, _) in parts.items():
             write_pngs(images, classes[part], beside(data_dir / part, "new"), f"writing {part}")
         source = {"name": name, "folder": str(folder)}
-        save(data_dir / READY, json.dumps(source, indent=2).encode())
+        write_file(data_dir / READY, json.dumps(source, indent=2).encode())
     except OSError:  # such as a full disk, which half a set would keep full
         tidy_up(data_dir)
         raise
@@ -310,7 +310,7 @@ def tidy_up(data_dir: Path) -> None:
     if (data_dir / READY).exists():
         put_in_place(data_dir)
     for place in (data_dir, *(source_folder(kind, data_dir) for kind in ("download", "drawn"))):
-        clear_half_written(place)
+        remove_partial_files(place)
     for part in PREFIXES:
         for word in ("new", "old"):
             shutil.rmtree(beside(data_dir / part, word), ignore_errors=True)

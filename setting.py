@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Knob:
+class Field:
     """One value of a Setting: what it is for, its default, and what it may be.
 
     The default is a value, or a function of the setting, which is asked as long as nobody sets
@@ -23,13 +23,13 @@ class Knob:
         default: Any,
         help: str,
         *,
-        shown: Any = None,  # how `--help` puts the default, if not as it is
-        least: float = -math.inf,
-        most: float = math.inf,
+        default_text: Any = None,  # how `--help` puts the default, if not as it is
+        minimum: float = -math.inf,
+        maximum: float = math.inf,
         choices: tuple[str, ...] | None = None,
     ):
-        self.default, self.help, self.shown = default, help, shown or default
-        self.least, self.most, self.choices = least, most, choices
+        self.default, self.help, self.default_text = default, help, default_text or default
+        self.minimum, self.maximum, self.choices = minimum, maximum, choices
 
     def __set_name__(self, owner, name):
         if name in owner.__annotations__:  # else it is the article's spelling of a knob
@@ -57,18 +57,22 @@ class Knob:
             raise ValueError(f"{self.name} takes {self.kind.__name__}, not {type(value).__name__}")
         if self.kind is str and not value:
             raise ValueError(f"{self.name} is empty")
-        if self.kind is int and not self.least <= value <= self.most:
-            upwards = self.most == math.inf
-            limits = f"at least {self.least}" if upwards else f"from {self.least} to {self.most}"
+        if self.kind is int and not self.minimum <= value <= self.maximum:
+            upwards = self.maximum == math.inf
+            limits = (
+                f"at least {self.minimum}" if upwards else f"from {self.minimum} to {self.maximum}"
+            )
             raise ValueError(f"{self.name} must be {limits}, not {value}")
         if self.choices and value not in self.choices:
             raise ValueError(f"{self.name} must be {' or '.join(self.choices)}, not {value!r}")
         return value
 
 
-def folder(name: str, help: str) -> Knob:
+def folder_field(name: str, help: str) -> Field:
     """A knob for a folder that lies in data_dir unless it is put elsewhere."""
-    return Knob(lambda setting: str(Path(setting.data_dir, name)), help, shown=f"DATA_DIR/{name}")
+    return Field(
+        lambda setting: str(Path(setting.data_dir, name)), help, default_text=f"DATA_DIR/{name}"
+    )
 
 
 class Setting:
@@ -79,74 +83,76 @@ class Setting:
     A knob whose default follows others, or is None, goes back to it when None is set.
     """
 
-    data_dir: str = Knob("mnist_data/", "holds train/, test/ and tmp/, and what a run makes")
-    train_dir: str = folder("train", "training pictures, one folder a class")
-    test_dir: str = folder("test", "test pictures, one folder a class")
-    imp_dir: str = folder("tmp", "pictures to predict")
-    checkpoint_path: str = folder("model_weight", "folder of the checkpoints")
+    data_dir: str = Field("mnist_data/", "holds train/, test/ and tmp/, and what a run makes")
+    train_dir: str = folder_field("train", "training pictures, one folder a class")
+    test_dir: str = folder_field("test", "test pictures, one folder a class")
+    imp_dir: str = folder_field("tmp", "pictures to predict")
+    checkpoint_path: str = folder_field("model_weight", "folder of the checkpoints")
     # MNIST's own size: nothing is resized.
-    img_width: int = Knob(28, "width of the network's input, in pixels", least=1)
-    img_height: int = Knob(28, "height of the network's input, in pixels", least=1)
-    label_nums: int = Knob(10, "number of classes; follows the folders that are found", least=1)
+    img_width: int = Field(28, "width of the network's input, in pixels", minimum=1)
+    img_height: int = Field(28, "height of the network's input, in pixels", minimum=1)
+    label_nums: int = Field(10, "number of classes; follows the folders that are found", minimum=1)
     # The article's number; MNIST has learned all that it will after 8 (recipe.py).
-    epochs: int = Knob(
+    epochs: int = Field(
         20,
         "passes over the training pictures",
-        shown="20; 8 of 40,000 pictures or more, unless --recipe article",
-        least=1,
+        default_text="20; 8 of 40,000 pictures or more, unless --recipe article",
+        minimum=1,
     )
-    save_epochs: int = Knob(1, "look for a better val_acc every so many epochs", least=1)
+    save_epochs: int = Field(1, "look for a better val_acc every so many epochs", minimum=1)
     # 32 is what the article gets from Keras; larger batches keep two cores busier.
-    batch_size: int = Knob(
+    batch_size: int = Field(
         lambda setting: 32 if setting.recipe == "article" else 128,
         "pictures in a training step",
-        shown="128, fewer for small sets; 32 with --recipe article",
-        least=1,
+        default_text="128, fewer for small sets; 32 with --recipe article",
+        minimum=1,
     )
-    initial_epoch: int = Knob(0, "number of epochs already done, with --restore_model", least=0)
-    is_restore: bool = Knob(
+    initial_epoch: int = Field(0, "number of epochs already done, with --restore_model", minimum=0)
+    is_restore: bool = Field(
         False,
         "train: go on where the last run in checkpoint_path was interrupted",
-        shown="false",
+        default_text="false",
     )
-    restore_model: str | None = Knob(
+    restore_model: str | None = Field(
         None,
         "weights file to start from, to evaluate, to predict with or to export",
-        shown="the best one",
+        default_text="the best one",
     )
     # Fixed, so that two people who type the same command read the same figures.
     # 32 bits, less one for the sign, are what every library takes.
-    seed: int = Knob(0, "seed of all that is drawn at random", least=0, most=2**31 - 1)
-    recipe: str = Knob(
+    seed: int = Field(0, "seed of all that is drawn at random", minimum=0, maximum=2**31 - 1)
+    recipe: str = Field(
         "tuned", "how to train: tuned, or the article to the letter", choices=("tuned", "article")
     )
-    precision: str = Knob(
+    precision: str = Field(
         "auto",
         "arithmetic of the network; auto takes mixed_bfloat16 where the hardware has it",
         choices=("auto", "float32", "mixed_bfloat16"),
     )
     # A mirrored 2 is no 2: off unless the pictures are known to bear it.
-    horizontal_flip: bool = Knob(
-        False, "also train on mirror images: for flowers, never for text", shown="false"
+    horizontal_flip: bool = Field(
+        False, "also train on mirror images: for flowers, never for text", default_text="false"
     )
-    handwriting: bool | None = Knob(
+    handwriting: bool | None = Field(
         None,
         "predict: clean up photos and drawings of digits first",
-        shown="if the network was trained on pictures like MNIST's",
+        default_text="if the network was trained on pictures like MNIST's",
     )
-    cache_limit: int | None = Knob(
+    cache_limit: int | None = Field(
         None,
         "most memory for decoded pictures, in MB; above it they are kept on disk",
-        shown="600, or a sixth of the memory that is free",
-        least=0,
+        default_text="600, or a sixth of the memory that is free",
+        minimum=0,
     )
     # What phones run, and it takes no package besides the program's own.
-    format: str = Knob(
+    format: str = Field(
         "litert",
         "export: what the network is written as",
         choices=("keras", "saved_model", "litert", "onnx", "openvino"),
     )
-    half: bool = Knob(False, "export: LiteRT's weights in float16, half the size", shown="false")
+    half: bool = Field(
+        False, "export: LiteRT's weights in float16, half the size", default_text="false"
+    )
 
     # How the article spells three of them; its own lines still run.
     lebel_nums, epoches, save_epoches = label_nums, epochs, save_epochs
@@ -156,7 +162,7 @@ class Setting:
             setattr(self, name, value)
 
     def __setattr__(self, name, value):
-        if not isinstance(getattr(Setting, name, None), Knob):
+        if not isinstance(getattr(Setting, name, None), Field):
             raise AttributeError(f"Setting has no field {name!r}")
         super().__setattr__(name, value)
 
@@ -167,11 +173,11 @@ class Setting:
         return f"Setting({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     @staticmethod
-    def knobs() -> list[Knob]:
+    def fields() -> list[Field]:
         """All knobs, in the order in which `--help` shows them."""
         return [getattr(Setting, name) for name in Setting.__annotations__]
 
-    def is_given(self, name: str) -> bool:
+    def is_set(self, name: str) -> bool:
         """Whether the knob has been set, even if to its default."""
         return getattr(Setting, name).name in vars(self)
 

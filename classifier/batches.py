@@ -9,34 +9,34 @@ import tensorflow as tf
 
 from classifier import hardware, workers
 from classifier.console import InputError
-from classifier.machine import cores
-from classifier.opener import DECODE_ERRORS, reason
-from classifier.pictures import TURNS, Pictures
+from classifier.machine import cpu_count
+from classifier.opener import DECODE_ERRORS, error_reason
+from classifier.pictures import ROTATION_EPOCHS, ImageSet
 
 # Validation and prediction need no gradients; larger batches than this many pixels are no faster.
 INFERENCE_PIXELS = 512 * 28 * 28
 # Each makes a batch, and as many wait: with 64 cores they took 10 GB at 224×224.
-MOST_MAKERS = 8
+MAX_PARALLEL_CALLS = 8
 # While one is computed on, the next is there and one more on its way.
 BATCHES_ON_GPU = 2
 # As far as handwriting varies: more, and a 6 may pass for a 0, a 1 for a 7. With half as much again
 # 56 instead of 50 of MNIST's 11,996 held out are wrong after 8 epochs.
-TURN = np.radians(8)  # most rotation either way
+ROTATION = np.radians(8)  # most rotation either way
 SHEAR = 0.1
-STRETCH = 0.07  # width and height, independently
+ZOOM = 0.07  # width and height, independently
 SHIFT = 0.05  # of the width and height: 1.4 of 28 pixels
 # What comes to lie between two pixels is blurred, and a digit that will be read is not: one in so
 # many is moved by whole pixels only. With none 49 of those 11,996 are wrong, with one in four 48,
 # with one in two 45 (the mean of 5, 8 and 5 trainings). Photographs lose by it: of 480 that were
 # cut out of some 48 instead of 44 are wrong (4 trainings).
-SHARP = 2
-STROKE = 0.5  # of the way to strokes a pixel wider, or narrower, on every side
+SHARP_EVERY = 2
+STROKE_CHANGE = 0.5  # of the way to strokes a pixel wider, or narrower, on every side
 # The share of certainty given to all classes alike, in training only (Szegedy et al. 2016).
 LABEL_SMOOTHING = 0.1
 
 
 def training_batches(
-    pictures: Pictures,
+    pictures: ImageSet,
     classes: int,
     batch: int,
     steps: int,
@@ -65,11 +65,13 @@ def training_batches(
         Batches of (float32 [batch, height, width, 3] in 0..1, float32 smoothed labels [batch, k]).
     """
     count = len(pictures.labels)
-    pixels = pixel_reader(pictures)
+    pixels = image_reader(pictures)
 
     def shuffled(epoch: tf.Tensor) -> tf.data.Dataset:
         every = tf.range(count, dtype=tf.int64)
-        is_due = (every < count - pictures.in_turn) | (every % TURNS == epoch % TURNS)
+        is_due = (every < count - pictures.rotating) | (
+            every % ROTATION_EPOCHS == epoch % ROTATION_EPOCHS
+        )
         order = tf.random.experimental.stateless_shuffle(
             tf.boolean_mask(every, is_due), seed=tf.stack([seed, epoch])
         )
@@ -80,18 +82,20 @@ def training_batches(
 
     def make_batch(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images, own_seed = pixels(indices), tf.stack([seed, step])
-        grey_strokes = strokes and images.shape[-1] == 1
-        if grey_strokes:
-            images = vary_stroke(images, own_seed)
-        images = augment(images, own_seed, flip, sharp=grey_strokes)
+        vary_strokes = strokes and images.shape[-1] == 1
+        if vary_strokes:
+            images = vary_stroke_width(images, own_seed)
+        images = augment(images, own_seed, flip, sharp=vary_strokes)
         labels = tf.one_hot(tf.gather(pictures.labels, indices), classes)
-        return as_input(images), labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
+        return to_model_input(images), labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
 
     dataset = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(shuffled)
-    return prepared(dataset, make_batch)
+    return map_and_prefetch(dataset, make_batch)
 
 
-def plain_batches(pictures: Pictures, classes: int, batches: int | None = None) -> tf.data.Dataset:
+def evaluation_batches(
+    pictures: ImageSet, classes: int, batches: int | None = None
+) -> tf.data.Dataset:
     """The pictures in order, unchanged, with their labels: for validation and evaluation.
 
     Args:
@@ -99,72 +103,74 @@ def plain_batches(pictures: Pictures, classes: int, batches: int | None = None) 
         classes: how many there are.
         batches: in so many batches; None for as few as are fast.
     """
-    count, pixels = len(pictures.labels), pixel_reader(pictures)
+    count, pixels = len(pictures.labels), image_reader(pictures)
 
     def make_batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return as_input(pixels(indices)), tf.one_hot(tf.gather(pictures.labels, indices), classes)
+        return to_model_input(pixels(indices)), tf.one_hot(
+            tf.gather(pictures.labels, indices), classes
+        )
 
     if batches is None:
-        dataset = tf.data.Dataset.range(count).batch(inference_batch(pictures.size))
+        dataset = tf.data.Dataset.range(count).batch(inference_batch_size(pictures.size))
     else:
         bounds = np.arange(batches + 1) * count // batches
         dataset = tf.data.Dataset.from_tensor_slices((bounds[:-1], bounds[1:])).map(tf.range)
-    return prepared(dataset, make_batch)
+    return map_and_prefetch(dataset, make_batch)
 
 
-def inference_batch(size: tuple[int, int]) -> int:
+def inference_batch_size(size: tuple[int, int]) -> int:
     """How many pictures of (height, width) to put through the network when nothing is learned."""
     return max(1, INFERENCE_PIXELS // (size[0] * size[1]))
 
 
-def prepared(dataset: tf.data.Dataset, make_batch: Callable) -> tf.data.Dataset:
+def map_and_prefetch(dataset: tf.data.Dataset, make_batch: Callable) -> tf.data.Dataset:
     """The dataset's batches, made in parallel and ahead of time, on the GPU if there is one."""
     options = tf.data.Options()
     # TensorFlow 2.21 waits for its tuner when a dataset ends: 1.2, 2.5, 5.1, at last 60 seconds.
     options.autotune.enabled = False
-    makers = min(cores(), MOST_MAKERS)
+    makers = min(cpu_count(), MAX_PARALLEL_CALLS)
     dataset = dataset.map(make_batch, makers).prefetch(makers).with_options(options)
     # For several, Keras's strategy does that; of several machines devices() names everyone's.
     if len(hardware.gpus()) != 1 or workers.strategy:
         return dataset
-    (gpu,) = hardware.devices()
+    (gpu,) = hardware.device_names()
     on_gpu = dataset.apply(tf.data.experimental.prefetch_to_device(gpu, BATCHES_ON_GPU))
     on_gpu.cardinality = dataset.cardinality  # lost there; Keras then warns of too few batches
     return on_gpu
 
 
-def pixel_reader(pictures: Pictures) -> Callable[[tf.Tensor], tf.Tensor]:
+def image_reader(pictures: ImageSet) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function from indices, int64 [n], to those pictures, float32 [n, height, width, c] 0..1."""
     if pictures.pixels is not None:
         with tf.device("CPU:0"):  # a GPU's memory is for the network
             pixels = tf.constant(pictures.pixels)
-        return lambda indices: as_float(tf.gather(pixels, indices))
+        return lambda indices: rescale(tf.gather(pixels, indices))
 
-    pool = ThreadPoolExecutor(cores())
+    pool = ThreadPoolExecutor(cpu_count())
 
     def read_one(index: int) -> np.ndarray:
         path = pictures.paths[index]
         try:
             return pictures.decode(path, pictures.size)
         except DECODE_ERRORS as error:  # it could be read when training began
-            raise InputError(f"{path}: gone or changed, {reason(error)}") from None
+            raise InputError(f"{path}: gone or changed, {error_reason(error)}") from None
 
     def read(indices: np.ndarray) -> np.ndarray:
         return np.stack(list(pool.map(read_one, indices)))
 
     def read_pixels(indices: tf.Tensor) -> tf.Tensor:
         pixels = tf.numpy_function(read, [indices], tf.uint8)
-        return as_float(tf.ensure_shape(pixels, [None, *pictures.size, 3]))
+        return rescale(tf.ensure_shape(pixels, [None, *pictures.size, 3]))
 
     return read_pixels
 
 
-def as_float(pixels: tf.Tensor) -> tf.Tensor:
+def rescale(pixels: tf.Tensor) -> tf.Tensor:
     """Pixels 0..255 as float32 0..1."""
     return tf.cast(pixels, tf.float32) / 255
 
 
-def as_input(images: tf.Tensor) -> tf.Tensor:
+def to_model_input(images: tf.Tensor) -> tf.Tensor:
     """Pictures of 1 or 3 channels, channels last, in the three that the network takes."""
     images = tf.tile(images, [1, 1, 1, 3 // images.shape[-1]])
     if keras.backend.image_data_format() == "channels_first":
@@ -172,14 +178,16 @@ def as_input(images: tf.Tensor) -> tf.Tensor:
     return images
 
 
-def vary_stroke(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def vary_stroke_width(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Thicken or thin each picture's strokes at random, as pens differ.
 
     Args:
         images: float32 [n, height, width, 1], bright ink on a dark ground.
         seed: int [2]; the same seed gives the same pictures.
     """
-    change = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed, -STROKE, STROKE)
+    change = tf.random.stateless_uniform(
+        [tf.shape(images)[0], 1, 1, 1], seed, -STROKE_CHANGE, STROKE_CHANGE
+    )
     images *= tf.sign(change)  # what thickens the ground thins the ink
     wider = tf.nn.max_pool2d(images, 3, 1, "SAME")
     return tf.sign(change) * (images + tf.abs(change) * (wider - images))
@@ -197,11 +205,11 @@ def augment(
         sharp: move one picture in SHARP by whole pixels, and do no more to it but mirror it.
     """
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    spread = [TURN, SHEAR, STRETCH, STRETCH, SHIFT * height, SHIFT * width]
-    draws = tf.random.stateless_uniform([count, 6], seed, -1.0, 1.0) * spread
+    ranges = [ROTATION, SHEAR, ZOOM, ZOOM, SHIFT * height, SHIFT * width]
+    draws = tf.random.stateless_uniform([count, 6], seed, -1.0, 1.0) * ranges
     if sharp:
         # Pairs of them, so that as many are mirrored as of the others.
-        moved = (tf.range(count) // 2 % SHARP == 0)[:, None]
+        moved = (tf.range(count) // 2 % SHARP_EVERY == 0)[:, None]
         draws = tf.where(moved, tf.round(draws * [0.0, 0, 0, 0, 1, 1]), draws)
     turn, shear, stretch_y, stretch_x, shift_y, shift_x = tf.unstack(draws, axis=1)
     if flip:

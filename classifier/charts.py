@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
 from classifier.console import printable
-from classifier.files import whole_file
+from classifier.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,13 +57,13 @@ OTHER_FONTS = (
 )
 
 # More names and numbers than these can't be read.
-MOST_NAMED_CLASSES = 25
-MOST_MISTAKES = 40
-SHEET, MOST_SHEETS = 100, 5
-MOST_DRAWN = MOST_SHEETS * SHEET
+MAX_NAMED_CLASSES = 25
+MAX_MISTAKES = 40
+SHEET_SIZE, MAX_SHEETS = 100, 5
+MAX_DRAWN = MAX_SHEETS * SHEET_SIZE
 
 
-class Part(NamedTuple):
+class Detection(NamedTuple):
     """What the network says of a part of a picture, where that shows several things."""
 
     row: int  # of the picture, from 0 at the top
@@ -83,9 +83,11 @@ class Prediction(NamedTuple):
     confidence: float  # 0 to 1
     second_guess: str
     second_confidence: float
-    given: np.ndarray | None  # the picture, small: uint8 [h, w] or [h, w, 3]; None: it isn't drawn
-    seen: np.ndarray | None  # what the network was shown, likewise
-    parts: Sequence[Part] = ()  # none if the picture shows one thing
+    original: (
+        np.ndarray | None
+    )  # the picture, small: uint8 [h, w] or [h, w, 3]; None: it isn't drawn
+    network_input: np.ndarray | None  # what the network was shown, likewise
+    detections: Sequence[Detection] = ()  # none if the picture shows one thing
     width: int = 0  # of the upright picture, in the pixels of the parts' boxes
 
 
@@ -103,10 +105,10 @@ def drop_pictures(rows: list[Prediction]) -> None:
 
     Predict calls it again and again while rows are added, so that memory holds MOST_DRAWN at most.
     """
-    held = [place for place, row in enumerate(rows) if row.given is not None]
+    held = [place for place, row in enumerate(rows) if row.original is not None]
     held.sort(key=lambda place: rows[place].confidence)
-    for place in held[MOST_DRAWN:]:
-        rows[place] = rows[place]._replace(given=None, seen=None)
+    for place in held[MAX_DRAWN:]:
+        rows[place] = rows[place]._replace(original=None, network_input=None)
 
 
 @functools.cache
@@ -138,7 +140,7 @@ def _page(width: int, height: int, **options) -> Iterator["Figure"]:
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         figure.savefig(partial, format="png")
 
 
@@ -151,7 +153,7 @@ def _save_over(canvas: np.ndarray, figure: "Figure", path: Path) -> None:
     text = np.asarray(figure.canvas.buffer_rgba())[:, :, :3]
     # Dark text on white paper: where it is white, the canvas stays as it is.
     page = Image.fromarray((canvas * (text / np.float32(255))).astype(np.uint8))
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         page.save(partial, format="PNG")
 
 
@@ -263,7 +265,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: Path) -> 
 
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     right = np.eye(len(counts), dtype=bool)
-    named = len(counts) <= MOST_NAMED_CLASSES
+    named = len(counts) <= MAX_NAMED_CLASSES
     reds = LinearSegmentedColormap.from_list("", ["#fddbc7", "#d6604d", "#67001f"])
     blues = LinearSegmentedColormap.from_list("", ["#f3f8fb", "#92c5de" if named else BLUE])
     # 54 pixels hold a number of five digits; 2 can just be seen (and the margins take some).
@@ -371,7 +373,9 @@ def _caption(figure: "Figure", row: Mistake, room: float) -> str:
     return f"{truth} →\n{guess}{end}"
 
 
-def sheets(rows: Sequence[Prediction], unsure: float) -> list[tuple[str, Sequence[Prediction]]]:
+def prediction_pages(
+    rows: Sequence[Prediction], unsure: float
+) -> list[tuple[str, Sequence[Prediction]]]:
     """What stands on each sheet of predictions: its title, and up to SHEET rows.
 
     Of more than MOST_DRAWN rows only those are shown that the network is least sure of: the unsure
@@ -384,11 +388,11 @@ def sheets(rows: Sequence[Prediction], unsure: float) -> list[tuple[str, Sequenc
     doubtful = sum(row.confidence < unsure for row in rows)
     title = f"{_count(len(rows), 'picture')}, {doubtful:,} unsure"
     title += f" (below {_percent(unsure)})" if doubtful else ""
-    if len(rows) > MOST_DRAWN:
-        shown = min(max(doubtful, SHEET), MOST_DRAWN)
+    if len(rows) > MAX_DRAWN:
+        shown = min(max(doubtful, SHEET_SIZE), MAX_DRAWN)
         rows = sorted(rows, key=lambda row: row.confidence)[:shown]
         title += f"; here the {shown} least sure"
-    parts = [rows[start : start + SHEET] for start in range(0, len(rows), SHEET)]
+    parts = [rows[start : start + SHEET_SIZE] for start in range(0, len(rows), SHEET_SIZE)]
     if len(parts) == 1:
         return [(title, rows)]
     return [(f"{title} – sheet {n} of {len(parts)}", part) for n, part in enumerate(parts, 1)]
@@ -435,8 +439,8 @@ def _draw_answer(
     if is_unsure:
         canvas[top : top + height, left : left + width] = ImageColor.getrgb(PALE_ORANGE)
     left, top, room = left + MARGIN, top + MARGIN, width - 2 * MARGIN
-    _paste(canvas, row.given, left, top, SIDE)
-    _paste(canvas, row.seen, left + SIDE + MARGIN, top, SIDE)
+    _paste(canvas, row.original, left, top, SIDE)
+    _paste(canvas, row.network_input, left + SIDE + MARGIN, top, SIDE)
     top += SIDE + 5
     _write(figure, left, top, _fitted(figure, Path(row.file).name, room, 7), size=7, color=FAINT)
     colour = ORANGE if is_unsure else INK
@@ -454,7 +458,7 @@ def _draw_answer(
 
 # In pixels: a picture in which frames and answers of a hundred digits can be told apart.
 PAGE_WIDTH, PAGE_HEIGHT = 560, 420
-MOST_PAGES = 12
+MAX_PAGES = 12
 
 
 def page_sheet(rows: Sequence[Prediction], unsure: float, path: Path) -> None:
@@ -486,12 +490,12 @@ def _draw_page(
     canvas: np.ndarray, figure: "Figure", row: Prediction, left: int, top: int, unsure: float
 ) -> None:
     """Draw the picture with its upper left corner at (left, top), and a frame for each part."""
-    picture = Image.fromarray(row.given).convert("RGB")
+    picture = Image.fromarray(row.original).convert("RGB")
     scale = min(PAGE_WIDTH / picture.width, PAGE_HEIGHT / picture.height)
     picture = picture.resize([max(1, round(scale * side)) for side in picture.size])
     pencil = ImageDraw.Draw(picture)
     scale = picture.width / row.width
-    for part in row.parts:
+    for part in row.detections:
         colour = ORANGE if part.confidence < unsure else BLUE
         box = [scale * side for side in part.box]
         pencil.rectangle(box, outline=colour)

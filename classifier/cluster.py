@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 from classifier.console import InputError, warn
 
 # A scheduler starts all machines within seconds, unless one must fetch the program's image first.
-LONGEST_WAIT = 600  # seconds
-AGAIN = 0.5  # seconds between two tries
-ANSWER = 5  # seconds: whoever calls and then says nothing is none of ours
-BEGIN = "begin"  # the first machine's answer, if there is nothing against it
+MAX_WAIT = 600  # seconds
+RETRY_INTERVAL = 0.5  # seconds between two tries
+RESPONSE_TIMEOUT = 5  # seconds: whoever calls and then says nothing is none of ours
+START = "begin"  # the first machine's answer, if there is nothing against it
 EXAMPLE = (
     '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
 
 
-class Place(NamedTuple):
+class Worker(NamedTuple):
     """Which of the machines this one is."""
 
     addresses: tuple[str, ...]  # "host:port" of each; the first keeps what is learned
@@ -48,7 +48,7 @@ class Place(NamedTuple):
 # ---------------------------------------------------------------- TF_CONFIG
 
 
-def here() -> Place | None:
+def worker_from_tf_config() -> Worker | None:
     """What TF_CONFIG says; None if it is not set, or names one machine only.
 
     Raises:
@@ -88,7 +88,7 @@ def here() -> Place | None:
             f"must be {known} (index counts from 0)"
         )
     chiefs = sum(job == "chief" for job, _ in machines)
-    place = Place(tuple(machines.values()), list(machines).index(task), chiefs)
+    place = Worker(tuple(machines.values()), list(machines).index(task), chiefs)
     return place if len(machines) > 1 else None
 
 
@@ -97,10 +97,10 @@ def upto(count: int) -> str:
     return "0" if count == 1 else f"0 to {count - 1}"
 
 
-def check() -> Place | None:
+def check_tf_config() -> Worker | None:
     """What here() says; if TF_CONFIG can't be meant so, one line and an end with status 2."""
     try:
-        return here()
+        return worker_from_tf_config()
     except ValueError as error:
         warn(f"{Path(sys.argv[0]).name}: {error}")
         sys.exit(2)
@@ -109,17 +109,17 @@ def check() -> Place | None:
 # ---------------------------------------------------------------- waiting
 
 
-class Wait:
+class WaitMessage:
     """Says whom this machine waits for, whenever it is someone else, and when it gives up."""
 
     def __init__(self):
-        self.limit, self.whom = time.monotonic() + LONGEST_WAIT, ""
+        self.limit, self.whom = time.monotonic() + MAX_WAIT, ""
 
     def for_(self, whom: str) -> None:
         """Raise InputError if this machine has waited too long."""
         if time.monotonic() > self.limit:
             raise InputError(
-                f"waited {LONGEST_WAIT:.0f} s for {self.whom or whom}; is the program started "
+                f"waited {MAX_WAIT:.0f} s for {self.whom or whom}; is the program started "
                 "there, with the same list in TF_CONFIG, and its port open to this machine?"
             )
         if whom != self.whom:
@@ -127,7 +127,7 @@ class Wait:
             print(f"waiting for {whom}", flush=True)
 
 
-def meet(place: Place, asked: dict[str, Any]) -> None:
+def wait_for_workers(place: Worker, asked: dict[str, Any]) -> None:
     """Say who this machine is, and wait until all are there.
 
     Args:
@@ -138,28 +138,30 @@ def meet(place: Place, asked: dict[str, Any]) -> None:
         InputError: they didn't come in time; or this one differs from the first.
     """
     print(f"worker {place.index + 1} of {len(place.addresses)}, {place.addresses[place.index]}")
-    wait = Wait()
-    with own_port(place, wait) as door:
+    wait = WaitMessage()
+    with listen(place, wait) as door:
         if place.index == 0:
-            be_called(place, asked, wait, door)
+            accept_workers(place, asked, wait, door)
     if place.index > 0:
-        call(place, asked, wait)
+        call_first_worker(place, asked, wait)
 
 
-def own_port(place: Place, wait: Wait) -> socket.socket:
+def listen(place: Worker, wait: WaitMessage) -> socket.socket:
     """This machine's port, as soon as it is free: an earlier training may be about to end."""
     while True:
         try:
             door = socket.create_server(("", place.host_and_port(place.index)[1]))
-            door.settimeout(AGAIN)
+            door.settimeout(RETRY_INTERVAL)
             return door
         except OSError as error:
             port = place.host_and_port(place.index)[1]
             wait.for_(f"port {port} of this machine ({error.strerror or error})")
-            time.sleep(AGAIN)
+            time.sleep(RETRY_INTERVAL)
 
 
-def be_called(place: Place, asked: dict[str, Any], wait: Wait, door: socket.socket) -> None:
+def accept_workers(
+    place: Worker, asked: dict[str, Any], wait: WaitMessage, door: socket.socket
+) -> None:
     """The first machine's part: wait until all others have called, then have them begin."""
     callers: dict[int, socket.socket] = {}
     while missing := sorted(set(range(1, len(place.addresses))) - callers.keys()):
@@ -170,7 +172,7 @@ def be_called(place: Place, asked: dict[str, Any], wait: Wait, door: socket.sock
         except TimeoutError:
             continue
         try:
-            caller.settimeout(ANSWER)
+            caller.settimeout(RESPONSE_TIMEOUT)
             index, addresses, flags = json.loads(caller.makefile(encoding="utf-8").readline())
             fault = difference(index, addresses, flags, place, asked)
             if not fault and index in callers:
@@ -184,7 +186,7 @@ def be_called(place: Place, asked: dict[str, Any], wait: Wait, door: socket.sock
             continue  # none of ours
     for caller in callers.values():
         with contextlib.suppress(OSError):  # lost now, as it could be a second later
-            caller.sendall(f"{BEGIN}\n".encode())
+            caller.sendall(f"{START}\n".encode())
 
 
 def has_not_hung_up(caller: socket.socket) -> bool:
@@ -197,25 +199,25 @@ def has_not_hung_up(caller: socket.socket) -> bool:
         return False
 
 
-def call(place: Place, asked: dict[str, Any], wait: Wait) -> None:
+def call_first_worker(place: Worker, asked: dict[str, Any], wait: WaitMessage) -> None:
     """Another machine's part: call the first until it says to begin."""
     while True:
         wait.for_(place.name(0))
         with contextlib.suppress(OSError):
-            with socket.create_connection(place.host_and_port(0), ANSWER) as line:
+            with socket.create_connection(place.host_and_port(0), RESPONSE_TIMEOUT) as line:
                 line.sendall(json.dumps([place.index, place.addresses, asked]).encode() + b"\n")
-                line.settimeout(max(AGAIN, wait.limit - time.monotonic()))
+                line.settimeout(max(RETRY_INTERVAL, wait.limit - time.monotonic()))
                 wait.for_(f"the others, with {place.name(0)}")
                 answer = line.makefile(encoding="utf-8").readline().rstrip("\n")
-            if answer == BEGIN:
+            if answer == START:
                 return
             if answer:
                 raise InputError(f"{place.name(0)} sent this one away: {answer}")
-        time.sleep(AGAIN)
+        time.sleep(RETRY_INTERVAL)
 
 
 def difference(
-    index: int, addresses: list[str], flags: dict[str, Any], place: Place, asked: dict[str, Any]
+    index: int, addresses: list[str], flags: dict[str, Any], place: Worker, asked: dict[str, Any]
 ) -> str | None:
     """In what a caller, its list and what it was asked for differ from the first's, in words."""
     worker = f"worker {index + 1}"

@@ -26,8 +26,8 @@ MODES = {
 SCRIPT = "mnist_keras.py"
 # Signals that have asked the process to end; and after how many seconds it's asked again if the
 # exception of the first was lost: what it unwinds takes less.
-asked: list[int] = []
-LOST_AFTER = 3.0
+received_signals: list[int] = []
+RESEND_AFTER = 3.0
 
 
 class InputError(ValueError):
@@ -75,12 +75,12 @@ def progress(
             print(f"{doing}: {bar}{done}/{total}", end=end, flush=True)
 
 
-def act_as_command() -> None:
+def setup_terminal() -> None:
     """Make the process end as a command does: Ctrl-C and SIGTERM exit with status 130 and 143.
 
     Any text can be printed afterwards, also where the encoding lacks it or the stream is closed.
     """
-    on_stop(leave)
+    set_signal_handlers(exit_at_once)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us, or pythonw.exe
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
@@ -88,7 +88,7 @@ def act_as_command() -> None:
             getattr(sys, name).reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
-def on_stop(handler: Callable) -> None:
+def set_signal_handlers(handler: Callable) -> None:
     """Have a handler called when the user or another program asks the process to end."""
     signal.signal(signal.SIGINT, handler)
     signal.signal(signal.SIGTERM, handler)
@@ -96,7 +96,7 @@ def on_stop(handler: Callable) -> None:
         signal.signal(signal.SIGBREAK, handler)  # Ctrl-Break, and how other programs ask for it
 
 
-def leave(number: int, frame: Any) -> None:
+def exit_at_once(number: int, frame: Any) -> None:
     """A handler that ends the process at once, where there is nothing to save.
 
     As while TensorFlow is imported: its C++ makes an exception an abort.
@@ -104,23 +104,23 @@ def leave(number: int, frame: Any) -> None:
     os._exit(128 + number)
 
 
-def stop(number: int, frame: Any) -> None:
+def exit_by_exception(number: int, frame: Any) -> None:
     """A handler that ends what is done as sys.exit does, so that all can be saved and said.
 
     An exception may be lost: in a `__del__`, or in TensorFlow while it builds a graph. Unless
     leave_if_stopped sees it soon, it is raised again.
     """
-    asked.append(number)
+    received_signals.append(number)
     while frame and frame.f_code.co_name != "__del__":
         frame = frame.f_back
-    later = threading.Timer(0.01 if frame else LOST_AFTER, again, [number])
+    later = threading.Timer(0.01 if frame else RESEND_AFTER, resend_signal, [number])
     later.daemon = True
     later.start()
     if not frame:
         sys.exit(128 + number)
 
 
-def again(number: int) -> None:
+def resend_signal(number: int) -> None:
     """Send the main thread a signal, which also wakes it; Windows can't do that."""
     if sys.platform == "win32":
         _thread.interrupt_main(number)
@@ -128,30 +128,30 @@ def again(number: int) -> None:
         signal.pthread_kill(threading.main_thread().ident, number)
 
 
-def leave_if_stopped() -> None:
+def exit_if_signaled() -> None:
     """End the process if it was asked to, whatever exception has come of that.
 
     Without Python's own end, which may wait for TensorFlow's threads forever.
     """
-    if asked:
+    if received_signals:
         with contextlib.suppress(OSError):  # whoever read it may have gone
             sys.stdout.flush()
-        os._exit(128 + asked[0])
+        os._exit(128 + received_signals[0])
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """For the body of a command: a mistake ends it with one line on stderr and status 1."""
-    act_as_command()
-    on_stop(stop)
+    setup_terminal()
+    set_signal_handlers(exit_by_exception)
     try:
         try:
-            with end_when_unread():
+            with exit_on_broken_pipe():
                 yield
         except BaseException:
-            leave_if_stopped()
+            exit_if_signaled()
             raise
-        on_stop(leave)
+        set_signal_handlers(exit_at_once)
         return
     except InputError as error:
         message = str(error)
@@ -165,7 +165,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def end_when_unread() -> Iterator[None]:
+def exit_on_broken_pipe() -> Iterator[None]:
     """End the process as SIGPIPE would when what reads its output, as `head` does, has closed it.
 
     The signal itself would also come when a server hangs up.
@@ -227,14 +227,14 @@ def next_command(mode: str, setting: Any, *flags: str) -> str:
     script = str(started) if started.name == SCRIPT else SCRIPT
     words = ["python", script, "--mode", mode, *flags]
     for name in ("data_dir", "train_dir", "test_dir", "checkpoint_path"):
-        if setting.is_given(name):
+        if setting.is_set(name):
             words += [f"--{name}", getattr(setting, name)]
     if os.name == "nt":
         return printable(subprocess.list2cmdline(words))
-    return " ".join(map(quoted, words))
+    return " ".join(map(shell_quote, words))
 
 
-def quoted(word: str) -> str:
+def shell_quote(word: str) -> str:
     """The word for a Unix shell, in printable characters alone."""
     if word == printable(word):
         return shlex.quote(word)
@@ -249,7 +249,7 @@ def true_or_false(text: str) -> bool:
     return text.lower() == "true"
 
 
-def command_line(
+def parse_command_line(
     description: str, setting_class: type, arguments: list[str] | None = None
 ) -> tuple[str, Any]:
     """The mode, one of MODES, and the setting that the user of a command asked for.
@@ -263,7 +263,7 @@ def command_line(
     Raises:
         SystemExit: with status 2 and one line on stderr if a flag or a value is wrong.
     """
-    act_as_command()  # here, since the import of TensorFlow comes before the command's body
+    setup_terminal()  # here, since the import of TensorFlow comes before the command's body
     parser = ArgumentParser(description=description)
     *first, last = MODES.values()
     parser.add_argument(
@@ -272,15 +272,15 @@ def command_line(
         choices=tuple(MODES),
         help=f"what to do: {', '.join(first)}, or {last}",
     )
-    for knob in setting_class.knobs():
-        if knob.kind is bool:
+    for field in setting_class.fields():
+        if field.kind is bool:
             takes = {"type": true_or_false, "nargs": "?", "const": True, "metavar": "true|false"}
         else:
-            takes = {"type": knob.kind, "choices": knob.choices}
+            takes = {"type": field.kind, "choices": field.choices}
         parser.add_argument(
-            f"--{knob.name}",
+            f"--{field.name}",
             default=argparse.SUPPRESS,
-            help=f"{knob.help} (default: {knob.shown})",
+            help=f"{field.help} (default: {field.default_text})",
             **takes,
         )
     given = vars(parser.parse_args(arguments))

@@ -14,19 +14,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from classifier.console import InputError
-from classifier.machine import cores
+from classifier.machine import cpu_count
 
 # What a process says at a time: large enough that small files are most of its work.
-CHUNK = 64
+CHUNK_SIZE = 64
 # Each takes 60 MB.
-MOST_PROCESSES = 16
+MAX_PROCESSES = 16
 # Each takes a third of a second to start, too; two take 4.0 s for 48,000 pictures of MNIST, where a
-# thread takes 5.1. Fewer than MANY are done sooner without them; fewer than MANY_AHEAD even if this
-# process does something else meanwhile.
-MANY, MANY_AHEAD = 12_000, 6_000
+# thread takes 5.1. Fewer than MIN_FILES are done sooner without them; fewer than
+# MIN_FILES_AHEAD even if this process does something else meanwhile.
+MIN_FILES, MIN_FILES_AHEAD = 12_000, 6_000
 
 # What was begun before it was asked for, if anything.
-AHEAD: list["Decoding"] = []
+started_ahead: list["BackgroundDecoder"] = []
 
 # Not multiprocessing, which would import this process's script, and TensorFlow with it.
 # Ctrl-C is for the process that reads; when it has gone, so do those that it started.
@@ -36,11 +36,11 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 import pickle, sys
 sys.path[:], *task = pickle.load(sys.stdin.buffer)
 from classifier import decoding, opener
-decoding.work(opener.try_decode, *task)
+decoding.run_worker(opener.try_decode, *task)
 """
 
 
-class Decoding:
+class BackgroundDecoder:
     """Pictures that are decoded from now on; whoever asks for one waits until it is there.
 
     Args:
@@ -51,7 +51,9 @@ class Decoding:
 
     def __init__(self, paths: Sequence[str], size: tuple[int, int], processes: int):
         self.size, self.left, self.folders = size, set(paths), last_changed(paths)
-        self.chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+        self.chunks = [
+            paths[start : start + CHUNK_SIZE] for start in range(0, len(paths), CHUNK_SIZE)
+        ]
         processes = min(processes, len(self.chunks))
         # All begin at once: each takes a tenth of a second until it reads what it is to do.
         self.workers = [start_worker() for _ in range(processes)]
@@ -91,23 +93,23 @@ class Decoding:
             worker.wait()
 
 
-def begin(paths: Sequence[str], size: tuple[int, int]) -> None:
+def start_ahead(paths: Sequence[str], size: tuple[int, int]) -> None:
     """Have pictures decoded while this process does something else, if they are many.
 
     Fewer of the pictures, or none, may be asked for later.
     """
-    if len(paths) >= MANY_AHEAD and cores() > 1:
-        AHEAD[:] = [Decoding(paths, size, min(cores(), MOST_PROCESSES))]
+    if len(paths) >= MIN_FILES_AHEAD and cpu_count() > 1:
+        started_ahead[:] = [BackgroundDecoder(paths, size, min(cpu_count(), MAX_PROCESSES))]
 
 
-def decoding_of(paths: Sequence[str], size: tuple[int, int]) -> Decoding | None:
+def decoder_for(paths: Sequence[str], size: tuple[int, int]) -> BackgroundDecoder | None:
     """What has begun to decode these pictures, or does so now; None if it wouldn't pay."""
-    for begun in AHEAD:
+    for begun in started_ahead:
         same = last_changed(paths).items() <= begun.folders.items()
         if same and begun.size == size and begun.left.issuperset(paths):
             return begun
-    if len(paths) >= MANY and cores() > 1:
-        return Decoding(paths, size, min(cores(), MOST_PROCESSES))
+    if len(paths) >= MIN_FILES and cpu_count() > 1:
+        return BackgroundDecoder(paths, size, min(cpu_count(), MAX_PROCESSES))
     return None
 
 
@@ -123,7 +125,7 @@ def start_worker() -> subprocess.Popen:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-def work(decode: Callable, chunks: list[Sequence[str]], size: tuple[int, int]) -> None:
+def run_worker(decode: Callable, chunks: list[Sequence[str]], size: tuple[int, int]) -> None:
     """What a process does: decode, without waiting for what is done to be read.
 
     Args:

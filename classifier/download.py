@@ -11,12 +11,12 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from classifier.console import InputError, progress
-from classifier.files import save
+from classifier.files import write_file
 
 # A mirror may keep us waiting this many seconds; three of them hang for less than 10 in all.
-PATIENCE = 3.0
+TIMEOUT = 3.0
 # Slower than this is as good as hanging: at 10 kB a second MNIST's 12 MB take 20 minutes.
-LEAST_BYTES_PER_SECOND = 10_000
+MIN_BYTES_PER_SECOND = 10_000
 
 
 class NoMirrorError(InputError):
@@ -45,7 +45,7 @@ def download(sums: dict[str, str], mirrors: Iterable[str], folder: Path, most_by
             while missing:
                 name = missing[0]
                 url = f"{mirror.rstrip('/')}/{name}"
-                save(folder / name, fetch(url, sums[name], most_bytes))
+                write_file(folder / name, fetch(url, sums[name], most_bytes))
                 missing.remove(name)
             return
         except MirrorError as error:
@@ -63,7 +63,7 @@ def fetch(url: str, sha256: str, most_bytes: int) -> bytes:
         MirrorError: no connection, too slow to wait for, or not the file of that hash.
     """
     content = bytearray()
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
 
     def wait_for(function: Callable, argument):
         try:
@@ -82,8 +82,8 @@ def fetch(url: str, sha256: str, most_bytes: int) -> bytes:
             content += block
             if len(content) > most_bytes:
                 raise MirrorError(f"{url} does not end after {most_bytes} bytes")
-            earned = deadline + len(block) / LEAST_BYTES_PER_SECOND
-            deadline = min(earned, time.monotonic() + PATIENCE)
+            earned = deadline + len(block) / MIN_BYTES_PER_SECOND
+            deadline = min(earned, time.monotonic() + TIMEOUT)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise MirrorError(f"{url} is another file: wrong SHA-256, {len(content)} bytes")
     return bytes(content)
@@ -92,7 +92,7 @@ def fetch(url: str, sha256: str, most_bytes: int) -> bytes:
 def open_url(url: str) -> http.client.HTTPResponse:
     opener = urllib.request.build_opener(RedirectToHttps)
     # The time-out only ends the thread, some time after its caller has given up.
-    return opener.open(url, timeout=2 * PATIENCE)
+    return opener.open(url, timeout=2 * TIMEOUT)
 
 
 class RedirectToHttps(urllib.request.HTTPRedirectHandler):

@@ -17,9 +17,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from classifier.batches import as_float, as_input
+from classifier.batches import rescale, to_model_input
 from classifier.console import InputError, printable
-from classifier.files import whole_folder
+from classifier.files import atomic_folder
 
 # The most that a chance may differ between the network and the file. Another order of adding up
 # makes 5e-7, bfloat16 3e-3, red and blue exchanged 0.3.
@@ -170,18 +170,18 @@ def export_network(
     if missing:
         raise InputError(f"--format {format} needs more packages: pip install {' '.join(missing)}")
     place = folder / (f"{format}-half" if half else format)
-    network = with_scaling(model)
+    network = with_rescaling(model)
     text = readme(form, *picture_size(model), len(classes), note)
-    with whole_folder(place) as partial:
+    with atomic_folder(place) as partial:
         try:
-            write(network, partial / form.file, form.name, half)
+            write_network(network, partial / form.file, form.name, half)
             (partial / "classes.txt").write_bytes(class_lines(classes))
             (partial / "README.txt").write_text(text, encoding="utf-8")
         except DISK_ERRORS as error:
             # TensorFlow names one of its own files first.
             said = getattr(error, "strerror", None) or str(error).partition("\n")[0].split("; ")[-1]
             raise InputError(f"{place}: can't be written ({said}); is the disk full?") from error
-        checked = check(model, partial / form.file, format, half)
+        checked = compare_outputs(model, partial / form.file, format, half)
     print(f"{printable(str(place / form.file))}: {megabytes(place):.1f} MB, {checked}")
     print(f"how to use it: {printable(str(place / 'README.txt'))}")
     if note:
@@ -189,7 +189,7 @@ def export_network(
     return place / form.file
 
 
-def with_scaling(model: keras.Model) -> keras.Model:
+def with_rescaling(model: keras.Model) -> keras.Model:
     """The network for uint8 [n, height, width, 3] named picture, to {"chances": float32}.
 
     Raises:
@@ -214,7 +214,7 @@ def picture_size(model: keras.Model) -> tuple[int, int]:
     return tuple(shape[1:] if first else shape[:2])
 
 
-def write(network: keras.Model, path: Path, name: str, half: bool) -> None:
+def write_network(network: keras.Model, path: Path, name: str, half: bool) -> None:
     """Have Keras write the network in the format that it calls by that name.
 
     Raises:
@@ -253,7 +253,7 @@ def readme(form: Format, height: int, width: int, count: int, note: str) -> str:
     return README.format(**form._asdict(), height=height, width=width, count=count, notes=notes)
 
 
-def check(model: keras.Model, path: Path, format: str, half: bool) -> str:
+def compare_outputs(model: keras.Model, path: Path, format: str, half: bool) -> str:
     """Read what was written back and compare its answers; what came of it, in a few words.
 
     Raises:
@@ -262,12 +262,12 @@ def check(model: keras.Model, path: Path, format: str, half: bool) -> str:
     package = FORMATS[format].checked_with
     if importlib.util.find_spec(package) is None:
         return f"not read back, since {package} isn't here (pip install {package})"
-    pictures = some_pictures(model)
+    pictures = sample_images(model)
     # On a GPU TensorFlow may multiply float32 with the ten bits of TF32.
     with tf.device("CPU"):
-        expected = np.asarray(model(as_input(as_float(pictures)), training=False))
+        expected = np.asarray(model(to_model_input(rescale(pictures)), training=False))
         try:
-            answered = np.asarray(answers(path, format, pictures))
+            answered = np.asarray(run_exported(path, format, pictures))
         except Exception as error:  # each runtime has its own
             said = str(error).partition("\n")[0]
             raise InputError(f"{package} can't read the file, which was removed: {said}") from error
@@ -281,7 +281,7 @@ def check(model: keras.Model, path: Path, format: str, half: bool) -> str:
     return f"read back by {package} {version}: chances differ by at most {difference:.0e}"
 
 
-def some_pictures(model: keras.Model) -> np.ndarray:
+def sample_images(model: keras.Model) -> np.ndarray:
     """Pictures for which a network has many answers: uint8 [n, height, width, 3].
 
     Coloured squares, light and dark. For plain noise MNIST's network says 8, always.
@@ -299,7 +299,7 @@ def megabytes(path: Path) -> float:
     return sum(file.stat().st_size for file in files) / 1e6
 
 
-def answers(path: Path, format: str, pictures: np.ndarray) -> np.ndarray:
+def run_exported(path: Path, format: str, pictures: np.ndarray) -> np.ndarray:
     """The chances [n, classes] that the format's runtime computes for uint8 pictures."""
     if format == "keras":
         return keras.saving.load_model(path)(pictures)["chances"]

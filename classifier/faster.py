@@ -18,15 +18,15 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from classifier.hardware import on_processor
-from classifier.machine import cores
+from classifier.hardware import runs_on_cpu
+from classifier.machine import cpu_count
 
 # Up to so many outputs a side the filter gradient is faster as one matrix product: for 3×3 of
 # 256 channels it takes a third of oneDNN's time in bfloat16, for 7×7 more in float32.
-MOST_SIDE_MULTIPLIED = 4
+MAX_SIDE_MULTIPLIED = 4
 # A batch is computed in as many parts at the same time, one a core: the cores then wait for each
 # other once a step, not in every layer.
-PARTS = min(2, cores())
+SPLITS = min(2, cpu_count())
 
 # Layers that treat each picture on its own, so that half a batch gives half of the results. (Not
 # among them: BatchNormalization.)
@@ -48,49 +48,51 @@ OWN = ("initializer", "regularizer", "constraint")
 WINDOWED = (layers.Conv2D, layers.MaxPooling2D, layers.AveragePooling2D)
 
 
-def faster(model: keras.Model, grey: bool) -> keras.Model:
+def faster(model: keras.Model, grayscale: bool) -> keras.Model:
     """A network that computes what the model computes, from the same pictures, in less time.
 
     Its layers have the model's weights and names, so that files of weights fit both.
 
     Args:
         model: built, and not yet trained; its layers may go on as layers of the result.
-        grey: all pictures that it will be given are grey: red, green and blue are the same.
+        grayscale: all pictures that it will be given are grey: red, green and blue are the same.
     """
     if type(model) is not keras.Sequential or keras.backend.image_data_format() != "channels_last":
         return model
-    chain = exchanged(model.layers, grey) if on_processor() else model.layers
-    alone = all(type(layer) in PER_PICTURE and is_keras_own(layer) for layer in model.layers)
+    chain = replace_layers(model.layers, grayscale) if runs_on_cpu() else model.layers
+    alone = all(
+        type(layer) in PER_PICTURE and uses_keras_functions_only(layer) for layer in model.layers
+    )
     alone &= not any(layer.activity_regularizer for layer in model.layers)  # a mean over the batch
-    return InParts(
+    return SplitSequential(
         [keras.Input(model.input_shape[1:]), *chain],
-        parts=PARTS if alone and on_processor() else 1,
-        seen=seen_pixels(model),
+        parts=SPLITS if alone and runs_on_cpu() else 1,
+        seen=used_size(model),
         name=model.name,
     )
 
 
-def exchanged(chain: list[layers.Layer], grey: bool) -> list[layers.Layer]:
+def replace_layers(chain: list[layers.Layer], grayscale: bool) -> list[layers.Layer]:
     """The layers of a Sequential, some of them exchanged for faster ones with the same weights."""
     result = []
     relu_is_due = False
     for layer, following in itertools.zip_longest(chain, chain[1:]):
         kind = type(layer)
-        if kind is layers.Conv2D and is_keras_own(layer):
+        if kind is layers.Conv2D and uses_keras_functions_only(layer):
             relu_is_due = is_relu(layer) and type(following) is layers.MaxPooling2D
             changes = {"activation": "linear"} if relu_is_due else {}
-            changes |= {"grey": grey, "plain": is_plain(layer)}
-            layer = like(Conv2D, layer, **changes)
+            changes |= {"grayscale": grayscale, "plain": is_unpadded(layer)}
+            layer = copy_layer(Conv2D, layer, **changes)
         elif kind is layers.MaxPooling2D and relu_is_due:
-            layer, relu_is_due = like(MaxPooling2D, layer), False
-        elif kind is layers.Dropout and is_coin(layer):
-            layer = like(Dropout, layer)
+            layer, relu_is_due = copy_layer(MaxPooling2D, layer), False
+        elif kind is layers.Dropout and drops_half(layer):
+            layer = copy_layer(Dropout, layer)
         result.append(layer)
-        grey &= kind is layers.Rescaling and np.ndim(layer.scale) == np.ndim(layer.offset) == 0
+        grayscale &= kind is layers.Rescaling and np.ndim(layer.scale) == np.ndim(layer.offset) == 0
     return result
 
 
-def like(kind: type[layers.Layer], layer: layers.Layer, **changes: Any) -> layers.Layer:
+def copy_layer(kind: type[layers.Layer], layer: layers.Layer, **changes: Any) -> layers.Layer:
     """A layer of that kind that is otherwise as the given one, but for the changes."""
     new = kind.from_config(layer.get_config() | changes)
     new.build(layer.input.shape)
@@ -98,7 +100,7 @@ def like(kind: type[layers.Layer], layer: layers.Layer, **changes: Any) -> layer
     return new
 
 
-def is_keras_own(layer: layers.Layer) -> bool:
+def uses_keras_functions_only(layer: layers.Layer) -> bool:
     """Whether all functions that the layer uses are known, and none is the user's own."""
     names = ("activation", *(f"{a}_{b}" for a in ("kernel", "bias") for b in OWN))
     used = (getattr(layer, name, None) for name in names)
@@ -110,17 +112,17 @@ def is_relu(layer: layers.Conv2D) -> bool:
     return layer.activation is keras.activations.relu and not layer.activity_regularizer
 
 
-def is_plain(layer: layers.Conv2D) -> bool:
+def is_unpadded(layer: layers.Conv2D) -> bool:
     """Whether its window moves from pixel to pixel and nothing is added at the edges."""
     ones = (layer.strides, layer.dilation_rate, layer.groups) == ((1, 1), (1, 1), 1)
     return ones and layer.padding == "valid" and layer.data_format == "channels_last"
 
 
-def is_coin(layer: layers.Dropout) -> bool:
+def drops_half(layer: layers.Dropout) -> bool:
     return layer.rate == 0.5 and layer.noise_shape is None and len(layer.output.shape) == 2
 
 
-def seen_pixels(model: keras.Sequential) -> tuple[int, int]:
+def used_size(model: keras.Sequential) -> tuple[int, int]:
     """Of the input's rows and columns the first so many, which are all that the network looks at.
 
     Of 28×28 pixels the article's network looks at 26×26: its second pooling drops the last row
@@ -146,7 +148,7 @@ def seen_pixels(model: keras.Sequential) -> tuple[int, int]:
 
 
 @keras.saving.register_keras_serializable("classifier")
-class InParts(keras.Sequential):
+class SplitSequential(keras.Sequential):
     """A Sequential that computes the parts of a batch side by side, of the pixels that it sees.
 
     Args:
@@ -174,7 +176,7 @@ class InParts(keras.Sequential):
         return super().get_config() | {"parts": self.parts, "seen": self.seen}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects=None) -> "InParts":
+    def from_config(cls, config: dict[str, Any], custom_objects=None) -> "SplitSequential":
         model = super().from_config(config, custom_objects)
         model.parts, model.seen = config["parts"], tuple(config["seen"])
         return model
@@ -189,12 +191,12 @@ class Conv2D(layers.Conv2D):
 
     Args:
         plain: is_plain holds; else the convolution is Keras's.
-        grey: the input's channels are all the same.
+        grayscale: the input's channels are all the same.
     """
 
-    def __init__(self, *arguments, plain: bool, grey: bool, **options):
+    def __init__(self, *arguments, plain: bool, grayscale: bool, **options):
         super().__init__(*arguments, **options)
-        self.plain, self.grey = plain, grey
+        self.plain, self.grayscale = plain, grayscale
 
     def convolution_op(self, images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         if not self.plain:
@@ -202,15 +204,15 @@ class Conv2D(layers.Conv2D):
         outputs = (
             n - window + 1 for n, window in zip(images.shape[1:3], kernel.shape[:2], strict=True)
         )
-        if max(outputs) <= MOST_SIDE_MULTIPLIED:
+        if max(outputs) <= MAX_SIDE_MULTIPLIED:
             return convolve_to_few(images, tf.convert_to_tensor(kernel))
-        if self.grey:
+        if self.grayscale:
             # One channel with the sum of the kernel's.
             images, kernel = images[..., :1], tf.reduce_sum(kernel, 2, keepdims=True)
         return tf.nn.conv2d(images, kernel, 1, "VALID")
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"plain": self.plain, "grey": self.grey}
+        return super().get_config() | {"plain": self.plain, "grayscale": self.grayscale}
 
 
 @tf.custom_gradient
@@ -261,9 +263,9 @@ class Dropout(layers.Dropout):
         return tf.where(kept, 2 * inputs, 0)
 
 
-def use_threads() -> None:
+def limit_threads() -> None:
     """Have each part of a batch computed by its own share of the cores.
 
     Can be said only before TensorFlow's first computation.
     """
-    tf.config.threading.set_intra_op_parallelism_threads(max(1, cores() // PARTS))
+    tf.config.threading.set_intra_op_parallelism_threads(max(1, cpu_count() // SPLITS))

@@ -16,7 +16,7 @@ import filelock
 from classifier.console import InputError, printable, warn
 
 # What is wrong with the disk is wrong for weights and every other file, too.
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # Held in a half-written folder by the program that writes it; a killed one holds it no more.
 IN_USE = ".in-use"
 
@@ -40,7 +40,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the rows, the keys of the first as the header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
-        whole_file(path) as partial,
+        atomic_file(path) as partial,
         # A file's name may be bytes that are no text.
         open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
@@ -50,7 +50,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Where to write a file so that it stands at path whole or not at all.
 
     Yields:
@@ -72,7 +72,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Where to write a folder so that it stands at path whole or not at all.
 
     Yields:
@@ -83,7 +83,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         InputError: a file stands where it is to lie.
     """
     make_folder(path.parent)
-    clear_killed(path.parent)
+    remove_partial_folders(path.parent)
     with (
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as beside,
         filelock.FileLock(Path(beside, IN_USE)),
@@ -100,7 +100,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.rename(path)
 
 
-def clear_half_written(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Remove what programs that were killed had half written there with whole_file.
 
     Those that are at work there would lose theirs, too: the caller keeps them away.
@@ -110,7 +110,7 @@ def clear_half_written(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def clear_killed(folder: Path) -> None:
+def remove_partial_folders(folder: Path) -> None:
     """Remove what programs that were killed had half written there with whole_folder."""
     for lock in folder.glob(f".partial-*/{IN_USE}"):
         with contextlib.suppress(filelock.Timeout):  # that program is at work
@@ -119,12 +119,12 @@ def clear_killed(folder: Path) -> None:
             shutil.rmtree(lock.parent, ignore_errors=True)  # it may just be removed by its owner
 
 
-def save(path: Path, content: bytes) -> None:
-    with whole_file(path) as partial:
+def write_file(path: Path, content: bytes) -> None:
+    with atomic_file(path) as partial:
         partial.write_bytes(content)
 
 
-def written(path: Path, write: Callable[[Path], None]) -> bool:
+def try_write(path: Path, write: Callable[[Path], None]) -> bool:
     """Have write(path) write a report, and say whether it did.
 
     A report that is open in Excel, or whose folder is read-only, is named on stderr: that is no
@@ -140,7 +140,7 @@ def written(path: Path, write: Callable[[Path], None]) -> bool:
         warn(f"{path}: not updated, {error}")
         return False
     except OSError as error:
-        if error.errno in DISK_FAULTS:
+        if error.errno in DISK_ERRORS:
             raise
         denied = isinstance(error, PermissionError)
         hint = "; is it open in another program, or its folder read-only?" if denied else ""

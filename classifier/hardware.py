@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from classifier import workers
 from classifier.console import InputError
-from classifier.machine import cores
+from classifier.machine import cpu_count
 
 # Every network that is loaded is traced anew, as it must be. In a notebook TensorFlow takes the
 # fifth of them for a fault in the program, and says so.
@@ -30,7 +30,7 @@ def gpus() -> list[tf.config.PhysicalDevice]:
     return tf.config.get_visible_devices("GPU")
 
 
-def spare_gpus(pictures: str) -> None:
+def hide_gpus_for_few(pictures: str) -> None:
     """Leave the GPUs alone in this process if so few pictures are read before one has started.
 
     Can be said only before TensorFlow's first computation.
@@ -43,12 +43,12 @@ def spare_gpus(pictures: str) -> None:
         tf.config.set_visible_devices([], "GPU")
 
 
-def on_processor() -> bool:
+def runs_on_cpu() -> bool:
     """Whether the network runs on the processor; there TensorFlow wants the channels last."""
     return keras.backend.image_data_format() == "channels_last" and not gpus()
 
 
-def precision(asked: str, recipe: str) -> str:
+def choose_precision(asked: str, recipe: str) -> str:
     """The arithmetic asked for; for "auto" mixed_bfloat16 where it is fast, else float32.
 
     It is fast where every GPU, or else the processor, multiplies it; elsewhere a processor
@@ -67,12 +67,12 @@ def precision(asked: str, recipe: str) -> str:
     return "mixed_bfloat16" if fast else "float32"
 
 
-def devices() -> list[str]:
+def device_names() -> list[str]:
     """The names of the devices that share a batch, those of other machines too."""
     return [device.name for device in tf.config.list_logical_devices("GPU" if gpus() else "CPU")]
 
 
-def use_devices() -> tf.distribute.Strategy:
+def make_strategy() -> tf.distribute.Strategy:
     """Say what the network runs on, and have it use all of it."""
     for gpu in gpus():
         try:
@@ -83,16 +83,16 @@ def use_devices() -> tf.distribute.Strategy:
         names = [tf.config.experimental.get_device_details(gpu)["device_name"] for gpu in gpus()]
         print(f"running on {len(names)} GPU: {', '.join(names)}")
     else:
-        count = cores()
+        count = cpu_count()
         print(f"running on the CPU, {count} core" + "s" * (count > 1))
     if workers.strategy:
         return workers.strategy
-    if len(devices()) > 1:
-        return tf.distribute.MirroredStrategy(devices())
+    if len(device_names()) > 1:
+        return tf.distribute.MirroredStrategy(device_names())
     return tf.distribute.get_strategy()
 
 
-def choose_compiling(model: keras.Model, steps: int) -> None:
+def set_jit_compile(model: keras.Model, steps: int) -> None:
     """Have XLA compile the model's training step if that pays, and nothing else.
 
     Keras would compile whatever it runs on a GPU, for each size of a batch anew: validation twice,

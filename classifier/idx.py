@@ -17,10 +17,10 @@ import numpy as np
 from classifier.console import InputError
 
 # Deflate packs 1,032 bytes into one at best (zlib's technical notes).
-MOST_DEFLATE_RATIO = 1032
+MAX_DEFLATE_RATIO = 1032
 
 # The largest set in this form, EMNIST's 697,932 training pictures, has 547 MB.
-MOST_PIXELS = 700_000_000
+MAX_PIXELS = 700_000_000
 
 # A set whose files have MNIST's names, which Fashion-MNIST and others have taken over, too.
 MNIST_FORM = "mnist"
@@ -64,7 +64,7 @@ def read_idx(path: str | os.PathLike, magic: int, dimensions: int) -> np.ndarray
         with open(path, "rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            room = os.path.getsize(path) * (MOST_DEFLATE_RATIO if packed else 1)
+            room = os.path.getsize(path) * (MAX_DEFLATE_RATIO if packed else 1)
             return read_idx_stream(gzip.open(file) if packed else file, magic, dimensions, room)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: truncated or corrupt gzip, fetch it again ({error})") from None
@@ -86,8 +86,8 @@ def read_idx_stream(stream: BinaryIO, magic: int, dimensions: int, room: int) ->
     promised = int(np.prod(shape, dtype=object))
     if promised > room:
         raise ValueError(f"the header promises {promised} bytes, more than the file can hold")
-    if promised > MOST_PIXELS:
-        raise ValueError(f"the header promises {promised} bytes; {MOST_PIXELS} are the most")
+    if promised > MAX_PIXELS:
+        raise ValueError(f"the header promises {promised} bytes; {MAX_PIXELS} are the most")
     content = stream.read(promised)
     if len(content) < promised or stream.read(1):
         has = f"{len(content)}" if len(content) < promised else "more"

@@ -18,7 +18,7 @@ CGROUPS = (
 )
 
 
-def cores() -> int:
+def cpu_count() -> int:
     """How many cores this process may use, which a container or taskset can make fewer."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
@@ -38,7 +38,7 @@ def free_memory() -> int:
 
 
 @contextlib.contextmanager
-def never_garbage() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Spare what the body imports the search for garbage, now, later and at the program's end.
 
     Python looks through all objects again and again while they become more. For TensorFlow's

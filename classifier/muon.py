@@ -16,7 +16,7 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 
 MOMENTUM = 0.95  # Jordan's
 # In so many turns x ← ax + bx³ + cx⁵ brings nearly all of 0..1 close to 1 (Jordan's figures).
-A, B, C, TURNS = 3.4445, -4.7750, 2.0315, 5
+A, B, C, ITERATIONS = 3.4445, -4.7750, 2.0315, 5
 
 
 class Muon(keras.optimizers.AdamW):
@@ -35,9 +35,9 @@ class Muon(keras.optimizers.AdamW):
         self.length = length
 
     def build(self, variables: list[keras.Variable]) -> None:
-        self.exclude_from_weight_decay([v for v in variables if mixes_channels(v)])
+        self.exclude_from_weight_decay([v for v in variables if is_convolution_kernel(v)])
         super().build(variables)
-        self.for_muon = [mixes_channels(variable) for variable in variables]
+        self.for_muon = [is_convolution_kernel(variable) for variable in variables]
 
     def update_step(
         self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor
@@ -51,15 +51,15 @@ class Muon(keras.optimizers.AdamW):
         ahead = (1 - MOMENTUM) * gradient + MOMENTUM * momentum  # Nesterov's
         matrix = tf.reshape(ahead, [-1, variable.shape[-1]])
         length = learning_rate * self.length * max(matrix.shape) ** 0.5
-        self.assign_sub(variable, length * tf.reshape(orthogonal(matrix), variable.shape))
+        self.assign_sub(variable, length * tf.reshape(orthogonalize(matrix), variable.shape))
 
 
-def mixes_channels(variable: keras.Variable) -> bool:
+def is_convolution_kernel(variable: keras.Variable) -> bool:
     """Whether it is the kernel of a convolution; not of a depthwise one, whose columns are one."""
     return variable.name == "kernel" and len(variable.shape) > 2 and variable.shape[-1] > 1
 
 
-def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
+def orthogonalize(matrix: tf.Tensor) -> tf.Tensor:
     """The matrix with its singular values, if they are not tiny, brought close to 1.
 
     A turn (Newton and Schulz's) multiplies X by aI + bG + cG², where G is X·Xᵀ. All of these
@@ -71,11 +71,11 @@ def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
             which the turns make huge.
     """
     if matrix.shape[0] > matrix.shape[1]:
-        return tf.transpose(orthogonal(tf.transpose(matrix)))
+        return tf.transpose(orthogonalize(tf.transpose(matrix)))
     matrix /= tf.norm(matrix) + 1e-7  # then none is above 1; a gradient may be all zeros
     product = identity = tf.eye(matrix.shape[0])
     square = tf.matmul(matrix, matrix, transpose_b=True)
-    for _ in range(TURNS):
+    for _ in range(ITERATIONS):
         factor = A * identity + B * square + C * tf.matmul(square, square)
         product = tf.matmul(factor, product)
         square = tf.matmul(tf.matmul(factor, square), factor)

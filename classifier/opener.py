@@ -18,7 +18,7 @@ Decoder = Callable[[str, tuple[int, int]], np.ndarray]
 MAX_PIXELS = 100_000_000
 THUMBNAIL = 84  # pixels, as many as a cell of a sheet of predictions has for it
 # Endings of the pictures that people have. Pillow opens those that it, or a plug-in, knows.
-KNOWN = (
+KNOWN_EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".jp2", ".avif", ".heic", ".heif"),
 )
@@ -27,7 +27,9 @@ with contextlib.suppress(ImportError):  # who has photos of an iPhone may instal
 
     pillow_heif.register_heif_opener()
 FORMATS = Image.registered_extensions()
-PICTURE_ENDINGS = tuple(ending for ending in KNOWN if FORMATS.get(ending) in Image.OPEN)
+PICTURE_EXTENSIONS = tuple(
+    ending for ending in KNOWN_EXTENSIONS if FORMATS.get(ending) in Image.OPEN
+)
 
 # What is wrong with a picture is said in one line; Pillow's own warnings would be more.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -54,7 +56,7 @@ def open_picture(
         ValueError: it has more than MAX_PIXELS pixels, or none.
     """
     try:
-        with open(path, "rb", opener=at_once) as file, Image.open(file) as image:
+        with open(path, "rb", opener=open_nonblocking) as file, Image.open(file) as image:
             if (side or near) and image.width * image.height <= MAX_PIXELS:
                 image.draft(None, near or (side, side))
             return upright(image, side)
@@ -66,7 +68,7 @@ def open_picture(
         raise ValueError(f"cannot be decoded: {error}") from error
 
 
-def at_once(path: str, flags: int) -> int:
+def open_nonblocking(path: str, flags: int) -> int:
     """As os.open, but a pipe of which nobody writes the other end is empty, and not waited for."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
@@ -74,11 +76,11 @@ def at_once(path: str, flags: int) -> int:
 def upright(image: Image.Image, side: int | None = None) -> Image.Image:
     """As open_picture, for a picture that is open already."""
     check_size(image)
-    image = plain_mode(image)
+    image = to_plain_mode(image)
     if side and max(image.size) > side:
         image.thumbnail((side, side), Image.Resampling.BILINEAR)
     image = ImageOps.exif_transpose(image)
-    return eight_bits(image) if image.mode == "F" else image
+    return to_uint8(image) if image.mode == "F" else image
 
 
 def check_size(image: Image.Image) -> None:
@@ -89,7 +91,7 @@ def check_size(image: Image.Image) -> None:
         raise ValueError("it has no pixels")
 
 
-def plain_mode(image: Image.Image) -> Image.Image:
+def to_plain_mode(image: Image.Image) -> Image.Image:
     """The picture in mode L, F, RGB or, so that shrinking mixes in no unseen colours, RGBa."""
     if image.mode == "RGBa":
         return image.copy()
@@ -102,7 +104,7 @@ def plain_mode(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
+def to_uint8(image: Image.Image) -> Image.Image:
     # Pillow clips 16 bits at 255 where it should scale; nor do these modes say what white is.
     values = np.asarray(image)
     low, high = values.min(), values.max()
@@ -120,14 +122,14 @@ def on_white(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def small(image: Image.Image, side: int = THUMBNAIL) -> np.ndarray:
+def thumbnail(image: Image.Image, side: int = THUMBNAIL) -> np.ndarray:
     """What open_picture gives, on white, no larger than a sheet shows it: uint8 [h, w, 3]."""
     image = image.copy()
     image.thumbnail((side, side))
     return np.asarray(on_white(image))
 
 
-def reason(error: Exception) -> str:
+def error_reason(error: Exception) -> str:
     """Why a picture can't be read, in the user's words."""
     if isinstance(error, UnidentifiedImageError):
         return "it is no picture"
@@ -143,21 +145,21 @@ def decode(path: str, size: tuple[int, int]) -> np.ndarray:
     Raises:
         OSError, ValueError: as open_picture.
     """
-    return look(path, size)[1]
+    return open_and_resize(path, size)[1]
 
 
-def resized(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
+def resize(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
     """What open_picture gives, scaled to (height, width): uint8 [height, width, 3]."""
     # Antialiased, as torchvision and timm do by default: thin lines grow pale, but don't vanish.
     return np.asarray(on_white(picture).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def look(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
+def open_and_resize(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
     """The picture, and what the network sees of it, uint8 [h, w, 3]. Raises as open_picture."""
     height, width = size
     # Twice the size is as good as all, and four times as many pixels as are needed.
     picture = open_picture(path, near=(2 * width, 2 * height))
-    return picture, resized(picture, size)
+    return picture, resize(picture, size)
 
 
 def decode_as_article(path: str, size: tuple[int, int]) -> np.ndarray:
@@ -183,7 +185,7 @@ def try_decode(path: str, size: tuple[int, int], how: Decoder = decode) -> np.nd
     try:
         return how(path, size)
     except DECODE_ERRORS as error:
-        return reason(error)
+        return error_reason(error)
 
 
 def decoder(recipe: str) -> Decoder:

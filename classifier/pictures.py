@@ -13,29 +13,29 @@ import numpy as np
 
 from classifier import decoding
 from classifier.console import InputError, progress, warn
-from classifier.machine import cores, free_memory
-from classifier.on_disk import OnDisk
-from classifier.opener import PICTURE_ENDINGS, Decoder, decode, try_decode
+from classifier.disk_cache import DiskCache
+from classifier.machine import cpu_count, free_memory
+from classifier.opener import PICTURE_EXTENSIONS, Decoder, decode, try_decode
 
 if TYPE_CHECKING:
     from tensorflow.keras.preprocessing.image import DirectoryIterator
 
 # Pictures that a thread decodes at a time: large photos take a tenth of a second each, and Ctrl-C
 # waits for them.
-CHUNK = 16
+CHUNK_SIZE = 16
 # Bytes of pixels in memory, of which TensorFlow makes copies: four times those of MNIST.
-MOST_KEPT = 600_000_000
+MAX_CACHE_BYTES = 600_000_000
 # Threads that open smaller files stand in each other's way: two take 9.4 s for MNIST's 48,000
 # training pictures, one takes 4.
 SMALL_FILE = 10_000  # bytes
-PATIENCE = 5  # seconds that a person waits without asking what is going on
-SAMPLE = 200  # pictures say what a set's mean is to a few hundredths
-TURNS = 3  # a picture that is in every third epoch only makes room for two others
+PROGRESS_DELAY = 5  # seconds that a person waits without asking what is going on
+SAMPLE_SIZE = 200  # pictures say what a set's mean is to a few hundredths
+ROTATION_EPOCHS = 3  # a picture that is in every third epoch only makes room for two others
 # Those that flow_from_directory takes by itself, as in the article.
-ARTICLE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff")
+KERAS_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff")
 
 # Who always answers the larger of two such classes is right ten times in eleven.
-UNEVEN = 10
+IMBALANCE_RATIO = 10
 
 
 # ---------------------------------------------------------------- found
@@ -59,9 +59,9 @@ def class_folders(folder: str) -> list[str]:
     return classes
 
 
-def endings(recipe: str) -> tuple[str, ...]:
+def extensions(recipe: str) -> tuple[str, ...]:
     """What the names of pictures end in; with the article's recipe, what Keras takes."""
-    return ARTICLE_ENDINGS if recipe == "article" else PICTURE_ENDINGS
+    return KERAS_EXTENSIONS if recipe == "article" else PICTURE_EXTENSIONS
 
 
 def files_below(folder: Path) -> Iterator[str]:
@@ -71,10 +71,10 @@ def files_below(folder: Path) -> Iterator[str]:
 
 
 def is_picture(name: str) -> bool:
-    return name.lower().endswith(PICTURE_ENDINGS)
+    return name.lower().endswith(PICTURE_EXTENSIONS)
 
 
-def name_left_out(folder: str, taken: tuple[str, ...]) -> None:
+def warn_ignored(folder: str, taken: tuple[str, ...]) -> None:
     """Say on stderr which folders, files and pictures are left out, and why.
 
     Args:
@@ -134,7 +134,7 @@ def list_pictures(folder: str) -> list[str]:
         warn(f"{folder}: {others['.heic']} .heic can't be read; pip install pillow-heif")
     names = [name for name in names if is_picture(name)]
     if not names:
-        raise InputError(f"{folder}: no pictures in it ({', '.join(PICTURE_ENDINGS)})")
+        raise InputError(f"{folder}: no pictures in it ({', '.join(PICTURE_EXTENSIONS)})")
 
     def naturally(name: str) -> tuple:
         # Text and numbers alternate, so that like is compared with like.
@@ -147,7 +147,7 @@ def list_pictures(folder: str) -> list[str]:
 # ---------------------------------------------------------------- kept
 
 
-class Pictures(NamedTuple):
+class ImageSet(NamedTuple):
     """Pictures that can be decoded: their files, their labels and, if they fit, their pixels."""
 
     paths: np.ndarray  # of str [n]
@@ -155,36 +155,36 @@ class Pictures(NamedTuple):
     pixels: np.ndarray | None  # uint8 [n, height, width, 3], or 1 channel if all are grey
     size: tuple[int, int]  # height, width
     decode: Decoder
-    in_turn: int = 0  # so many, the last of them, take turns: an epoch has one in TURNS
+    rotating: int = 0  # so many, the last of them, take turns: an epoch has one in TURNS
 
     @property
-    def an_epoch(self) -> int:
+    def epoch_size(self) -> int:
         """How many of them an epoch has."""
-        return len(self.labels) - self.in_turn + self.in_turn // TURNS
+        return len(self.labels) - self.rotating + self.rotating // ROTATION_EPOCHS
 
     @property
-    def grey(self) -> bool:
+    def grayscale(self) -> bool:
         """Whether they are known to have no colours."""
         return self.pixels is not None and self.pixels.shape[-1] == 1
 
-    def picture(self, index: int) -> np.ndarray:
+    def load_image(self, index: int) -> np.ndarray:
         """One of them, from its file: uint8 [height, width, 3]."""
         return self.decode(self.paths[index], self.size)
 
 
-def mean_and_spread(pictures: Pictures) -> tuple[float, float]:
+def mean_and_std(pictures: ImageSet) -> tuple[float, float]:
     """The mean and the standard deviation of all pixels, 0..1, of up to SAMPLE pictures."""
     count = len(pictures.labels)
     moments = []
-    for index in np.linspace(0, count - 1, min(count, SAMPLE)).astype(int):
+    for index in np.linspace(0, count - 1, min(count, SAMPLE_SIZE)).astype(int):
         kept = pictures.pixels
         picture = pictures.picture(index) if kept is None else kept[index]
         values = picture.astype(np.float64)
         moments.append((values.mean(), (values**2).mean()))
     mean, square = np.mean(moments, axis=0)
     # No spread at all is no picture of anything: one grey level of 255 stands for it.
-    spread = max(math.sqrt(max(square - mean**2, 0)), 1.0)
-    return round(mean / 255, 4), round(spread / 255, 4)
+    std = max(math.sqrt(max(square - mean**2, 0)), 1.0)
+    return round(mean / 255, 4), round(std / 255, 4)
 
 
 def load(
@@ -192,7 +192,7 @@ def load(
     cache_limit: int | None,
     decode: Decoder = decode,
     beside: Path | None = None,
-) -> Pictures:
+) -> ImageSet:
     """Decode every picture of an ImageDataGenerator's iterator once.
 
     Files that can't be decoded are named on stderr and left out, of the iterator, too. Pictures
@@ -209,29 +209,29 @@ def load(
         InputError: no picture can be read.
     """
     count, size = iterator.samples, iterator.target_size
-    limit, needed = room(cache_limit), count * math.prod(size) * 3
+    limit, needed = memory_limit(cache_limit), count * math.prod(size) * 3
     pixels = np.empty((count, *size, 3), np.uint8) if needed <= limit else None
-    on_disk = pixels is None and beside is not None and OnDisk.fits(beside.parent, count, size)
+    on_disk = pixels is None and beside is not None and DiskCache.fits(beside.parent, count, size)
     if pixels is None:
         print(
             f"{count} pictures take {needed / 1e6:.0f} MB, more than the {limit / 1e6:.0f} MB of "
             f"memory for them: they are {f'kept in {beside}' if on_disk else 'decoded every epoch'}"
         )
     if on_disk:
-        decode = OnDisk(beside, iterator.filepaths, size, decode)
-    whole = leave_out_broken(iterator, decode, pixels)
+        decode = DiskCache(beside, iterator.filepaths, size, decode)
+    whole = drop_unreadable(iterator, decode, pixels)
     if not whole:
         raise InputError(f"{iterator.directory}: no picture in it can be read")
     if on_disk:
         decode.complete()
     if pixels is not None and len(whole) < count:
         pixels = pixels[whole]
-    if pixels is not None and is_grey(pixels):
+    if pixels is not None and is_grayscale(pixels):
         pixels = np.ascontiguousarray(pixels[..., :1])
-    return Pictures(np.array(iterator.filepaths), iterator.classes, pixels, size, decode)
+    return ImageSet(np.array(iterator.filepaths), iterator.classes, pixels, size, decode)
 
 
-def leave_out_broken(
+def drop_unreadable(
     iterator: "DirectoryIterator", decode: Decoder, pixels: np.ndarray | None = None
 ) -> list[int]:
     """Decode all pictures; the iterator keeps those that can be decoded.
@@ -245,8 +245,8 @@ def leave_out_broken(
         The places among all of those that were decoded.
     """
     paths, whole = iterator.filepaths, []
-    results = all_decoded(paths, iterator.target_size, decode)
-    results = progress(results, len(paths), "reading pictures", after=PATIENCE)
+    results = decode_all(paths, iterator.target_size, decode)
+    results = progress(results, len(paths), "reading pictures", after=PROGRESS_DELAY)
     for place, result in enumerate(results):
         if isinstance(result, str):
             warn(f"{paths[place]}: left out, {result}")
@@ -255,23 +255,23 @@ def leave_out_broken(
         if pixels is not None:
             pixels[place] = result
     names = file_names(iterator)
-    load_only(iterator, [names[place] for place in whole])
+    select_files(iterator, [names[place] for place in whole])
     return whole
 
 
-def all_decoded(paths: list[str], size: tuple[int, int], how: Decoder) -> Iterator:
+def decode_all(paths: list[str], size: tuple[int, int], how: Decoder) -> Iterator:
     """What try_decode gives for each of the pictures, in order."""
-    if how is decode and (decoder := decoding.decoding_of(paths, size)):
+    if how is decode and (decoder := decoding.decoder_for(paths, size)):
         yield from decoder.results(paths)
         return
 
     def decode_some(chunk: list[str]) -> list[np.ndarray | str]:
         return [try_decode(path, size, how) for path in chunk]
 
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    chunks = [paths[start : start + CHUNK_SIZE] for start in range(0, len(paths), CHUNK_SIZE)]
     some = [path for path in paths[:: 1 + len(paths) // 100] if os.path.exists(path)]
     large = any(os.path.getsize(path) > SMALL_FILE for path in some)
-    pool = ThreadPoolExecutor(cores() if large else 1)
+    pool = ThreadPoolExecutor(cpu_count() if large else 1)
     try:
         for results in pool.map(decode_some, chunks):
             yield from results
@@ -279,7 +279,7 @@ def all_decoded(paths: list[str], size: tuple[int, int], how: Decoder) -> Iterat
         pool.shutdown(cancel_futures=True)  # whoever stops us need not wait for the rest
 
 
-def begin(setting: Any) -> None:
+def decode_ahead(setting: Any) -> None:
     """Have the pictures of a training decoded while TensorFlow is imported, if they are many."""
     if setting.recipe == "article" or setting.is_restore:  # Keras decodes; the size isn't known yet
         return
@@ -290,14 +290,14 @@ def begin(setting: Any) -> None:
         for name in names
         if is_picture(name) and not name.startswith(".")
     ]
-    if len(paths) * math.prod(size) * 3 <= room(setting.cache_limit):
-        decoding.begin(paths, size)
+    if len(paths) * math.prod(size) * 3 <= memory_limit(setting.cache_limit):
+        decoding.start_ahead(paths, size)
 
 
-def room(cache_limit: int | None) -> float:
+def memory_limit(cache_limit: int | None) -> float:
     """The most bytes that pictures may take; cache_limit is in MB, None for what is usual."""
     # TensorFlow makes two copies of its own: with them the pictures take half of what is free.
-    return min(free_memory() / 6, MOST_KEPT) if cache_limit is None else cache_limit * 1e6
+    return min(free_memory() / 6, MAX_CACHE_BYTES) if cache_limit is None else cache_limit * 1e6
 
 
 def file_names(iterator: "DirectoryIterator") -> list[str]:
@@ -305,7 +305,7 @@ def file_names(iterator: "DirectoryIterator") -> list[str]:
     return [name.replace(os.sep, "/") for name in iterator.filenames]
 
 
-def load_only(iterator: "DirectoryIterator", names: Sequence[str]) -> None:
+def select_files(iterator: "DirectoryIterator", names: Sequence[str]) -> None:
     """Have the iterator load these files of its folder, as file_names gives them, in this order."""
     iterator.filenames = list(names)
     iterator._filepaths = [os.path.join(iterator.directory, name) for name in names]
@@ -329,13 +329,13 @@ def check_balance(training: "DirectoryIterator", validation: "DirectoryIterator"
     names = list(training.class_indices)
     counts = np.bincount([*training.classes, *validation.classes], minlength=len(names))
     few, many = counts.argmin(), counts.argmax()
-    if counts[many] >= UNEVEN * counts[few]:
+    if counts[many] >= IMBALANCE_RATIO * counts[few]:
         warn(
             f"{folder}: very uneven, pictures: {counts[few]} of {names[few]}, {counts[many]} of "
             f"{names[many]}; expect the small classes to be read badly"
         )
 
 
-def is_grey(pixels: np.ndarray) -> bool:
+def is_grayscale(pixels: np.ndarray) -> bool:
     """Whether red, green and blue are the same in all of uint8 [n, height, width, 3]."""
     return all(np.array_equal(pixels[..., 0], pixels[..., channel]) for channel in (1, 2))

@@ -10,34 +10,34 @@ import tensorflow as tf
 from tensorflow.keras.preprocessing.image import DirectoryIterator
 
 from classifier import hardware, workers
-from classifier.batches import inference_batch, plain_batches, training_batches
+from classifier.batches import evaluation_batches, inference_batch_size, training_batches
 from classifier.console import InputError, warn
 from classifier.muon import Muon
-from classifier.pictures import Pictures, mean_and_spread
+from classifier.pictures import ImageSet, mean_and_std
 
 # Larger batches than the article's 32 keep two cores busier.
-BATCH = 128
+BATCH_SIZE = 128
 # More pixels than these a batch take gigabytes: at 224×224 128 pictures had a peak of 6 GB.
-MOST_PIXELS_A_BATCH = 16 * 224 * 224
+MAX_BATCH_PIXELS = 16 * 224 * 224
 # Fewer steps than these an epoch are too few to learn from: small sets get smaller batches.
-LEAST_STEPS, LEAST_BATCH = 64, 16
+MIN_STEPS, MIN_BATCH_SIZE = 64, 16
 # With half of this peak 55 instead of 50 of MNIST's 11,996 held out are wrong after 8 epochs.
 PEAK_LEARNING_RATE = 3e-3
 # With an even fall of its learning rate, 50 are wrong after 4 epochs, along a cosine 61. A short
 # warm-up, and a memory of a hundred steps for squared gradients, gain a little more.
-WARM_UP, BETA_2 = 0.05, 0.99  # WARM_UP of all steps
+WARMUP, BETA_2 = 0.05, 0.99  # WARM_UP of all steps
 WEIGHT_DECAY = 0.05
 # A training of fewer steps than these has to go further with each: after one epoch of 960 digits
 # 162 of 2,000 are wrong instead of 270, while MNIST's 400 steps teach more with 0.2.
 FEW_STEPS, LENGTH, FEW_STEPS_LENGTH = 200, 0.2, 0.4
 # So few epochs are better spent on strokes as they are.
-SHORT_RUN = 4
+SHORT_RUN_EPOCHS = 4
 # So many pictures, held-out ones among them, teach in 8 epochs what they do in 20: of MNIST's
 # held-out ones 50 are wrong then, after 11, 14, 16 or 20 epochs 46 to 52 (2 seeds each). In a
 # smaller set an epoch has fewer steps: 600 pictures of shapes are told apart with 0.99, then 1.00.
-MANY, EPOCHS_OF_MANY = 40_000, 8
+LARGE_SET, LARGE_SET_EPOCHS = 40_000, 8
 # Between two calls of TensorFlow Keras's loop takes up to a tenth of the time of a step.
-STEPS_A_CALL = 8
+STEPS_PER_EXECUTION = 8
 # Epochs after which a network that can learn from its pictures has begun to.
 PATIENCE = 5
 # The n-th weights count in the average as n to this power. Of 22,000 pictures of MNIST, held out
@@ -55,14 +55,14 @@ class Recipe(NamedTuple):
         [int], Batches
     ]  # from the number of epochs done to the other epochs' batches
     validation: Batches
-    steps: int  # an epoch
+    steps_per_epoch: int  # an epoch
     optimizer: Callable[[], keras.optimizers.Optimizer]  # makes it where its variables shall be
-    chance: float  # the val_acc of always answering with the commonest class
+    majority_share: float  # the val_acc of always answering with the commonest class
     shuffle: bool = False  # Keras puts the batches into another order in every epoch
-    steps_a_call: int = 1  # of TensorFlow
+    steps_per_execution: int = 1  # of TensorFlow
     average_power: int | None = None  # of the average of the weights; None for no average
-    grey: bool = False  # all pictures are known to be grey
-    ground: tuple[float, float] | None = None  # mean and spread of the pixels, if to be centred
+    grayscale: bool = False  # all pictures are known to be grey
+    mean_std: tuple[float, float] | None = None  # mean and spread of the pixels, if to be centred
 
 
 def article(training: DirectoryIterator, validation: DirectoryIterator) -> Recipe:
@@ -76,16 +76,16 @@ def article(training: DirectoryIterator, validation: DirectoryIterator) -> Recip
     return Recipe(
         training=lambda done: training,
         validation=validation,
-        steps=len(training),
-        chance=chance(validation.classes),
+        steps_per_epoch=len(training),
+        majority_share=majority_share(validation.classes),
         optimizer=keras.optimizers.RMSprop,
         shuffle=True,
     )
 
 
 def tuned(
-    pictures: Pictures,
-    held_out: Pictures,
+    pictures: ImageSet,
+    held_out: ImageSet,
     classes: int,
     epochs: int,
     batch_size: int | None,
@@ -107,21 +107,26 @@ def tuned(
             some sharp. All others are centred, since what is dark on white hardly begins to be
             learned from.
     """
-    ground = None if strokes else mean_and_spread(pictures)
-    ours = (pictures.an_epoch, len(held_out.labels), pictures.grey and held_out.grey, ground)
-    counts, held, greys, grounds = zip(*workers.everyones(ours), strict=True)
+    mean_std = None if strokes else mean_and_std(pictures)
+    own = (
+        pictures.epoch_size,
+        len(held_out.labels),
+        pictures.grayscale and held_out.grayscale,
+        mean_std,
+    )
+    counts, held, grayscales, mean_stds = zip(*workers.all_gather(own), strict=True)
     machines = len(counts)
     count = machines * min(counts)  # all of them take as many steps, and validate in as many
-    held_batches = min(*held, -(-max(held) // inference_batch(held_out.size)))
-    room = machines * max(1, MOST_PIXELS_A_BATCH // math.prod(pictures.size))
-    usual = min(BATCH, room, max(LEAST_BATCH, count // LEAST_STEPS))
+    held_batches = min(*held, -(-max(held) // inference_batch_size(held_out.size)))
+    room = machines * max(1, MAX_BATCH_PIXELS // math.prod(pictures.size))
+    usual = min(BATCH_SIZE, room, max(MIN_BATCH_SIZE, count // MIN_STEPS))
     batch = min(batch_size or usual, count)
-    devices = len(hardware.devices())
+    devices = len(hardware.device_names())
     batch = max(devices, batch - batch % devices)  # Keras takes no uneven shares
     steps = count // batch  # those left over are others in every epoch
-    if steps >= LEAST_STEPS:
-        steps -= steps % STEPS_A_CALL
-    short = epochs <= SHORT_RUN
+    if steps >= MIN_STEPS:
+        steps -= steps % STEPS_PER_EXECUTION
+    short = epochs <= SHORT_RUN_EPOCHS
     return Recipe(
         training=lambda done: training_batches(
             pictures,
@@ -129,23 +134,25 @@ def tuned(
             batch // machines,
             steps,
             range(done, epochs),
-            workers.own_seed(seed),
+            workers.worker_seed(seed),
             flip,
             strokes and not short,
         ),
-        validation=plain_batches(held_out, classes, held_batches if machines > 1 else None),
-        steps=steps,
-        chance=chance(held_out.labels),
+        validation=evaluation_batches(held_out, classes, held_batches if machines > 1 else None),
+        steps_per_epoch=steps,
+        majority_share=majority_share(held_out.labels),
         optimizer=lambda: optimizer(epochs, steps),
         # Several devices fail at more than one (Keras 3.15, TensorFlow 2.21).
-        steps_a_call=1 if steps % STEPS_A_CALL or devices > 1 else STEPS_A_CALL,
+        steps_per_execution=1
+        if steps % STEPS_PER_EXECUTION or devices > 1
+        else STEPS_PER_EXECUTION,
         average_power=SHORT_RUN_POWER if short else AVERAGE_POWER,
-        grey=all(greys),
-        ground=grounds[0],
+        grayscale=all(grayscales),
+        mean_std=mean_stds[0],
     )
 
 
-def chance(labels: np.ndarray) -> float:
+def majority_share(labels: np.ndarray) -> float:
     """The share of the commonest of the labels, int [n]."""
     return float(np.bincount(labels).max() / len(labels))
 
@@ -153,12 +160,12 @@ def chance(labels: np.ndarray) -> float:
 def optimizer(epochs: int, steps: int) -> keras.optimizers.Optimizer:
     """Muon, with one cycle of the learning rate over all epochs."""
     total = epochs * steps
-    schedule = EvenCycle(PEAK_LEARNING_RATE, total, max(1, int(WARM_UP * total)))
+    schedule = TriangularSchedule(PEAK_LEARNING_RATE, total, max(1, int(WARMUP * total)))
     length = FEW_STEPS_LENGTH if total < FEW_STEPS else LENGTH
     return Muon(schedule, length=length, weight_decay=WEIGHT_DECAY, beta_2=BETA_2)
 
 
-class EvenCycle(keras.optimizers.schedules.LearningRateSchedule):
+class TriangularSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate that rises to its peak and falls to 0, both evenly.
 
     Args:
@@ -177,7 +184,7 @@ class EvenCycle(keras.optimizers.schedules.LearningRateSchedule):
         return self.peak * tf.maximum(0.0, tf.minimum(rising, falling))
 
 
-class Average(keras.callbacks.Callback):
+class WeightAverage(keras.callbacks.Callback):
     """Has an average of the weights validated and saved, in which later ones count more.
 
     It wanders less from epoch to epoch than the weights themselves, so that the best val_acc says
@@ -225,7 +232,7 @@ class Average(keras.callbacks.Callback):
         self.change_places()
 
 
-class AtChance(keras.callbacks.Callback):
+class NothingLearnedWarning(keras.callbacks.Callback):
     """Says so, once, if after some epochs the network answers no better than by chance.
 
     Args:

@@ -9,17 +9,19 @@ import numpy as np
 from classifier import charts
 from classifier.charts import Prediction
 from classifier.console import printable
-from classifier.files import write_csv, written
+from classifier.files import try_write, write_csv
 
 # With few classes evaluate also prints the table; more lines than a screen has are no help.
-MOST_CLASSES_PRINTED = 20
+MAX_CLASSES_PRINTED = 20
 # Of MNIST's test images 83 are answered with less certainty; 20 of these answers are wrong.
 UNSURE = 0.6
 # The columns of an answer.
-ANSWER = ("label", "confidence", "second_guess", "second_confidence")
+PREDICTION_COLUMNS = ("label", "confidence", "second_guess", "second_confidence")
 
 
-def training(folder: Path, rows: list[dict[str, float]], smoothing: float, classes: int) -> None:
+def write_training_report(
+    folder: Path, rows: list[dict[str, float]], smoothing: float, classes: int
+) -> None:
     """Draw training_curves.png.
 
     Args:
@@ -32,11 +34,11 @@ def training(folder: Path, rows: list[dict[str, float]], smoothing: float, class
     Raises:
         OSError: the disk is full or fails; this holds for evaluation and predictions, too.
     """
-    least = least_loss(smoothing, classes)
-    written(folder / "training_curves.png", partial(charts.training_curves, rows, least))
+    least = min_loss(smoothing, classes)
+    try_write(folder / "training_curves.png", partial(charts.training_curves, rows, least))
 
 
-def least_loss(smoothing: float, classes: int) -> float:
+def min_loss(smoothing: float, classes: int) -> float:
     """The cross-entropy of smoothed labels with answers that are just like them."""
     label = np.full(classes, smoothing / classes)
     label[0] += 1 - smoothing
@@ -44,11 +46,11 @@ def least_loss(smoothing: float, classes: int) -> float:
     return float(-(label * np.log(label)).sum())
 
 
-def evaluation(
+def write_evaluation_report(
     folder: Path,
     classes: list[str],
     labels: np.ndarray,
-    chances: np.ndarray,
+    probabilities: np.ndarray,
     open_picture: Callable[[int], np.ndarray],
 ) -> None:
     """Print and write what evaluate found: by class, the confusion matrix, the worst mistakes.
@@ -57,30 +59,30 @@ def evaluation(
         folder: where to put classes.csv, confusion.png and mistakes.png.
         classes: their k names.
         labels: int [n], at least one.
-        chances: float32 [n, k], what the network says.
+        probabilities: float32 [n, k], what the network says.
         open_picture: gives the picture of an index below n, uint8 [h, w, 3]; it is called for the
             mistakes that are shown.
     """
-    guesses = chances.argmax(axis=1)
+    guesses = probabilities.argmax(axis=1)
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (labels, guesses), 1)
     table = class_table(counts, classes)
-    written(folder / "classes.csv", lambda path: write_csv(path, table))
-    if len(classes) <= MOST_CLASSES_PRINTED:
+    try_write(folder / "classes.csv", lambda path: write_csv(path, table))
+    if len(classes) <= MAX_CLASSES_PRINTED:
         print_table(table)
-    written(folder / "confusion.png", partial(charts.confusion_matrix, counts, classes))
+    try_write(folder / "confusion.png", partial(charts.confusion_matrix, counts, classes))
     wrong = np.flatnonzero(guesses != labels)
-    wrong = wrong[np.argsort(-chances[wrong, guesses[wrong]])][: charts.MOST_MISTAKES]
+    wrong = wrong[np.argsort(-probabilities[wrong, guesses[wrong]])][: charts.MAX_MISTAKES]
     mistakes = [
         charts.Mistake(
             open_picture(int(index)),
             classes[labels[index]],
             classes[guesses[index]],
-            float(chances[index, guesses[index]]),
+            float(probabilities[index, guesses[index]]),
         )
         for index in wrong
     ]
-    written(folder / "mistakes.png", partial(charts.mistakes, mistakes))
+    try_write(folder / "mistakes.png", partial(charts.mistakes, mistakes))
 
 
 def class_table(
@@ -124,7 +126,7 @@ def print_table(table: list[dict[str, str | int | float | None]]) -> None:
         print(f"{printable(name)[:20]:20} {images:7} {line}")
 
 
-def predictions(folder: Path, rows: list[Prediction]) -> None:
+def write_prediction_report(folder: Path, rows: list[Prediction]) -> None:
     """Write predictions.csv, and predictions.png: what was given, seen and answered.
 
     Args:
@@ -132,30 +134,30 @@ def predictions(folder: Path, rows: list[Prediction]) -> None:
         rows: at least one; charts.drop_pictures may have been through them.
     """
     table, said = folder / "predictions.csv", []
-    content = [{name: getattr(row, name) for name in ("file", *ANSWER)} for row in rows]
-    if written(table, lambda path: write_csv(path, content)):
+    content = [{name: getattr(row, name) for name in ("file", *PREDICTION_COLUMNS)} for row in rows]
+    if try_write(table, lambda path: write_csv(path, content)):
         said.append(f"all answers: {table}")
     paths = [folder / "predictions.png"]
-    paths += [folder / f"predictions-{n + 1}.png" for n in range(1, charts.MOST_SHEETS)]
-    sheets = charts.sheets(rows, UNSURE)
+    paths += [folder / f"predictions-{n + 1}.png" for n in range(1, charts.MAX_SHEETS)]
+    sheets = charts.prediction_pages(rows, UNSURE)
     drawn = [
-        written(path, partial(charts.prediction_sheet, title, part, UNSURE))
+        try_write(path, partial(charts.prediction_sheet, title, part, UNSURE))
         for path, (title, part) in zip(paths, sheets, strict=False)
     ]
     if all(drawn):
         said.append(f"with the pictures: {paths[0]}")
     stale = paths[len(sheets) :]  # an earlier predict had more of them
-    if any(row.parts for row in rows):
-        said += parts(folder, rows)
+    if any(row.detections for row in rows):
+        said += write_detections(folder, rows)
     else:
         stale += [folder / "digits.csv", folder / "pages.png"]
     for path in filter(Path.exists, stale):
-        written(path, lambda old: old.unlink(missing_ok=True))  # another may do the same
+        try_write(path, lambda old: old.unlink(missing_ok=True))  # another may do the same
     if said:
         print(printable(", ".join(said)))
 
 
-def parts(folder: Path, rows: list[Prediction]) -> list[str]:
+def write_detections(folder: Path, rows: list[Prediction]) -> list[str]:
     """Write digits.csv, a line a digit, and pages.png, of those pictures that show several.
 
     Returns:
@@ -165,15 +167,15 @@ def parts(folder: Path, rows: list[Prediction]) -> list[str]:
     content = [
         {"file": row.file, "row": part.row, "position": part.position}
         | dict(zip(("left", "top", "right", "bottom"), part.box, strict=True))
-        | {name: getattr(part, name) for name in ANSWER}
+        | {name: getattr(part, name) for name in PREDICTION_COLUMNS}
         for row in rows
-        for part in row.parts
+        for part in row.detections
     ]
-    if written(folder / "digits.csv", lambda path: write_csv(path, content)):
+    if try_write(folder / "digits.csv", lambda path: write_csv(path, content)):
         said.append(f"digit by digit: {folder / 'digits.csv'}")
-    pages = [row for row in rows if row.parts and row.given is not None]
-    pages = sorted(pages, key=lambda row: row.confidence)[: charts.MOST_PAGES]
+    pages = [row for row in rows if row.detections and row.original is not None]
+    pages = sorted(pages, key=lambda row: row.confidence)[: charts.MAX_PAGES]
     page = partial(charts.page_sheet, pages, UNSURE)
-    if pages and written(folder / "pages.png", page):
+    if pages and try_write(folder / "pages.png", page):
         said.append(f"with frames: {folder / 'pages.png'}")
     return said

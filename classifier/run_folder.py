@@ -24,26 +24,26 @@ import keras
 
 from classifier import console
 from classifier.console import InputError, check_data_dir, printable, warn
-from classifier.files import clear_half_written, make_folder, write_csv, written
+from classifier.files import make_folder, remove_partial_files, try_write, write_csv
 from classifier.weights import load_weights, save_weights, without_optimizer
 
-CHECKPOINT = "weights-improvement-{epoch:02d}-{val_acc:.5f}.weights.h5"
-CHECKPOINT_NAME = re.compile(r"weights-improvement-(\d+)-(\d+\.\d+)\.weights\.h5")
+CHECKPOINT_FORMAT = "weights-improvement-{epoch:02d}-{val_acc:.5f}.weights.h5"
+CHECKPOINT_PATTERN = re.compile(r"weights-improvement-(\d+)-(\d+\.\d+)\.weights\.h5")
 LAST_EPOCH = "last-epoch.weights.h5"
 # The columns of history.csv between the epoch and its seconds.
-CURVES = ("loss", "acc", "val_loss", "val_acc")
+METRICS = ("loss", "acc", "val_loss", "val_acc")
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in the folder, best val_acc first; of equals, the later epoch."""
     found = []
     for path in folder.glob("*.weights.h5"):
-        if match := CHECKPOINT_NAME.fullmatch(path.name):
+        if match := CHECKPOINT_PATTERN.fullmatch(path.name):
             found.append((float(match[2]), int(match[1]), path))
     return [path for _, _, path in sorted(found, reverse=True)]
 
 
-def load_first(model: keras.Model, paths: list[Path]) -> tuple[Path, int] | None:
+def load_first_usable(model: keras.Model, paths: list[Path]) -> tuple[Path, int] | None:
     """Load the first of the weights files that can be used; those before it are named on stderr.
 
     Returns:
@@ -57,7 +57,7 @@ def load_first(model: keras.Model, paths: list[Path]) -> tuple[Path, int] | None
     return None
 
 
-def check_start(setting: Any) -> None:
+def check_setting(setting: Any) -> None:
     """Raise InputError if there is nothing to start from, nothing to do, or no place to do it."""
     check_data_dir(setting)
     if setting.restore_model and not Path(setting.restore_model).is_file():
@@ -69,15 +69,15 @@ def check_start(setting: Any) -> None:
         )
 
 
-def start_from(setting: Any, model: keras.Model) -> int:
+def load_initial_weights(setting: Any, model: keras.Model) -> int:
     """Load the weights that training starts from; returns the number of epochs already done."""
     if setting.restore_model:
         load_weights(without_optimizer(model), setting.restore_model)
         return setting.initial_epoch
-    return go_on(model, Path(setting.checkpoint_path)) if setting.is_restore else 0
+    return load_last_epoch(model, Path(setting.checkpoint_path)) if setting.is_restore else 0
 
 
-def go_on(model: keras.Model, folder: Path) -> int:
+def load_last_epoch(model: keras.Model, folder: Path) -> int:
     """Load the state after the run's last epoch, else its best weights.
 
     Returns:
@@ -87,7 +87,7 @@ def go_on(model: keras.Model, folder: Path) -> int:
         InputError: there are weights, and none can be used.
     """
     last, best = list(folder.glob(LAST_EPOCH)), checkpoints(folder)
-    found = load_first(model, last) or load_first(without_optimizer(model), best)
+    found = load_first_usable(model, last) or load_first_usable(without_optimizer(model), best)
     if found:
         return found[1]
     if last or best:
@@ -103,7 +103,7 @@ def go_on(model: keras.Model, folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def at_work(folder: Path, reports: Path, restoring: bool, again: str) -> Iterator[None]:
+def training_lock(folder: Path, reports: Path, restoring: bool, again: str) -> Iterator[None]:
     """Keep other trainings away while the body runs; if it is stopped, say what is saved.
 
     Args:
@@ -118,10 +118,10 @@ def at_work(folder: Path, reports: Path, restoring: bool, again: str) -> Iterato
     """
     make_folder(folder)
     make_folder(reports)
-    before = finished(folder)
+    before = saved_weights(folder)
 
     def saved() -> str:
-        now = finished(folder)
+        now = saved_weights(folder)
         if now and (restoring or now != before):
             return f"finished epochs are saved in {folder}; to go on: {again}"
         if now == before:
@@ -133,16 +133,18 @@ def at_work(folder: Path, reports: Path, restoring: bool, again: str) -> Iterato
             filelock.FileLock(folder / ".train.lock", timeout=0),
             filelock.FileLock(reports / ".train.lock", timeout=0),
         ):
-            clear_half_written(folder)
+            remove_partial_files(folder)
             yield
     except filelock.Timeout as error:
         place = Path(error.lock_file).parent
         raise InputError(f"{place}: another training is at work here") from None
     except BaseException as error:
         # The last is `| head`'s end.
-        if console.asked or isinstance(error, KeyboardInterrupt | SystemExit | BrokenPipeError):
+        if console.received_signals or isinstance(
+            error, KeyboardInterrupt | SystemExit | BrokenPipeError
+        ):
             warn(f"interrupted; {saved()}")
-            console.leave_if_stopped()
+            console.exit_if_signaled()
         elif isinstance(error, OSError):
             raise InputError(
                 f"{error.filename or folder}: {error.strerror or error}; {saved()}"
@@ -150,13 +152,13 @@ def at_work(folder: Path, reports: Path, restoring: bool, again: str) -> Iterato
         raise
 
 
-def finished(folder: Path) -> set[tuple[str, int]]:
+def saved_weights(folder: Path) -> set[tuple[str, int]]:
     """The weights in the folder, and when they were written."""
     there = [*checkpoints(folder), *folder.glob(LAST_EPOCH)]
     return {(path.name, path.stat().st_mtime_ns) for path in there}
 
 
-def move_earlier_run(folder: Path, reports: Path) -> None:
+def archive_previous_run(folder: Path, reports: Path) -> None:
     """Move what the last run left to previous/<date-time>/ in its folder: nothing is lost."""
     # model.json last: whatever checkpoints remain if this is interrupted can still be used.
     left = [*checkpoints(folder), *reports.glob("[!.]*")]
@@ -171,7 +173,7 @@ def move_earlier_run(folder: Path, reports: Path) -> None:
         print(f"the last run's files are now in {previous}")
 
 
-class Checkpoint(keras.callbacks.Callback):
+class BestCheckpoint(keras.callbacks.Callback):
     """After each epoch, keeps the weights if val_acc is the best yet, and the state to go on from.
 
     Args:
@@ -204,12 +206,14 @@ class Checkpoint(keras.callbacks.Callback):
         due = epoch % self.save_epochs == 0 or epoch == self.epochs
         if due and logs["val_acc"] > self.best:
             self.best = logs["val_acc"]
-            path = self.folder / CHECKPOINT.format(epoch=epoch, val_acc=self.best)
+            path = self.folder / CHECKPOINT_FORMAT.format(epoch=epoch, val_acc=self.best)
             save_weights(without_optimizer(self.model), path, epoch)
             print(f"\nbest val_acc yet: {printable(str(path))}")
-        row = {"epoch": epoch} | {name: float(logs[name]) for name in CURVES} | {"seconds": seconds}
+        row = (
+            {"epoch": epoch} | {name: float(logs[name]) for name in METRICS} | {"seconds": seconds}
+        )
         self.rows.append(row)
-        written(self.reports / "history.csv", lambda path: write_csv(path, self.rows))
+        try_write(self.reports / "history.csv", lambda path: write_csv(path, self.rows))
         save_weights(self.model, self.folder / LAST_EPOCH, epoch)
 
 
@@ -222,7 +226,7 @@ def read_history(reports: Path, done: int) -> list[dict[str, float]]:
         with open(path, newline="", encoding="utf-8") as file:
             rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
         for row in rows:
-            if row.keys() != {"epoch", *CURVES, "seconds"} or not 0 <= row["val_acc"] <= 1:
+            if row.keys() != {"epoch", *METRICS, "seconds"} or not 0 <= row["val_acc"] <= 1:
                 raise ValueError("a column is missing, or a val_acc is none")
         return [row | {"epoch": int(row["epoch"])} for row in rows if row["epoch"] <= done]
     except (ValueError, TypeError, OverflowError, csv.Error) as error:

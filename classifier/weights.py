@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from classifier.console import InputError
-from classifier.files import save
+from classifier.files import write_file
 
 
 class InMemory(io.BytesIO):
@@ -36,9 +36,9 @@ def save_weights(model: keras.Model, path: Path, epoch: int) -> None:
     with h5py.File(memory, "r+") as file:
         file.attrs["epoch"] = epoch
         # How often Dropout has drawn isn't in the files that Keras writes.
-        file.attrs["drawn"] = [int(state[1]) for state in random_states(model)]
+        file.attrs["drawn"] = [int(state[1]) for state in seed_generator_states(model)]
         file.attrs["sha256"] = weights_digest(file)
-    save(path, memory.getbuffer())
+    write_file(path, memory.getbuffer())
 
 
 def without_optimizer(model: keras.Model) -> keras.Model:
@@ -54,14 +54,14 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> int:
     """
     try:
         with h5py.File(path) as file:
-            check_arrays(file, os.path.getsize(path))
+            check_datasets(file, os.path.getsize(path))
             if file.attrs.get("sha256") not in (None, weights_digest(file)):
                 raise ValueError("its SHA-256 does not match")
             epoch = int(file.attrs.get("epoch", 0))
             if not 0 <= epoch < 1_000_000:  # it is multiplied with the steps of an epoch
                 raise ValueError(f"no run has {epoch} epochs behind it")
             drawn = [int(count) for count in file.attrs.get("drawn", [])]
-            misfit = difference(layer_shapes(file), layer_shapes_of(model))
+            misfit = shape_difference(layer_shapes(file), layer_shapes_of(model))
         if not misfit:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", "Skipping variable loading for optimizer")
@@ -79,17 +79,19 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> int:
         raise InputError(
             f"{path}: not the weights of this network, {misfit}; was build_model changed since?"
         )
-    for state, count in zip(random_states(model), drawn, strict=False):  # older files have none
+    for state, count in zip(
+        seed_generator_states(model), drawn, strict=False
+    ):  # older files have none
         state.assign([int(state[0]), count])
     return epoch
 
 
-def random_states(model: keras.Model) -> list[keras.Variable]:
+def seed_generator_states(model: keras.Model) -> list[keras.Variable]:
     """The variables, int [2], of seed and count, from which the model's layers draw."""
     states = []
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            states += random_states(layer)
+            states += seed_generator_states(layer)
         elif hasattr(layer, "seed_generator"):
             states.append(layer.seed_generator.state)
     return states
@@ -115,7 +117,7 @@ def layer_shapes_of(model: keras.Model) -> dict[str, list[tuple[int, ...]]]:
         return layer_shapes(file)
 
 
-def difference(there: dict[str, list], here: dict[str, list]) -> str | None:
+def shape_difference(there: dict[str, list], here: dict[str, list]) -> str | None:
     """The first layer of which the file and the network have other shapes, in words."""
 
     def words(shapes: list | None) -> str:
@@ -130,7 +132,7 @@ def difference(there: dict[str, list], here: dict[str, list]) -> str | None:
     return None
 
 
-def check_arrays(file: h5py.File, size: int) -> None:
+def check_datasets(file: h5py.File, size: int) -> None:
     """Raise ValueError unless all arrays lie in the file itself, of so many bytes, and are finite.
 
     Soft and external links are not followed here; Keras refuses them.

@@ -17,7 +17,7 @@ from classifier.opener import open_picture, upright
 
 WORK_SIDE = 640  # px; a digit a twentieth of the picture high still has 32 px, more than MNIST's 20
 OVERSAMPLING = 6  # a stroke's edge is set to a sixth of a pixel: more reads no better
-LEAST_PAGE = 56  # px; two digits on less would be smaller than MNIST's
+MIN_PAGE = 56  # px; two digits on less would be smaller than MNIST's
 BOX_SHARE = 20 / 28  # MNIST's digits fit in 20 of the 28 pixels
 # What whoever uses the network in another program has to know.
 EXPECTED = (
@@ -28,7 +28,7 @@ EXPECTED = (
 )
 
 
-class Look(NamedTuple):
+class DigitImage(NamedTuple):
     """A picture taken for one of a digit."""
 
     digit: np.ndarray  # as MNIST's makers would have made it: uint8 [height, width]
@@ -65,22 +65,22 @@ def to_mnist(
     """
     opened = isinstance(picture, Image.Image)
     image = upright(picture, WORK_SIDE) if opened else open_picture(picture, WORK_SIDE)
-    return first_look(image, height, width).digit
+    return extract_digit(image, height, width).digit
 
 
-def first_look(image: Image.Image, height: int = 28, width: int = 28) -> Look:
+def extract_digit(image: Image.Image, height: int = 28, width: int = 28) -> DigitImage:
     """What to_mnist makes of a picture that open_picture gave, and whether that can be trusted.
 
     Raises:
         NoInkError: the picture is blank.
     """
     if _is_mnist_like(image, height, width):
-        return Look(np.asarray(image.convert("L")), False, 1.0)
+        return DigitImage(np.asarray(image.convert("L")), False, 1.0)
     contrast, sure, weak = _find_ink(on_paper(image))
     # a stroke goes on where the pen was lifted a little, but does not start there (hysteresis)
     ink = ndimage.binary_propagation(contrast > sure, np.ones((3, 3)), mask=contrast > weak)
     digit = _digit_of(ink, contrast)
-    return Look(
+    return DigitImage(
         render(contrast / (2 * weak), digit, height, width),
         _has_more(digit, ink),
         _explained(contrast, contrast > sure),
@@ -88,7 +88,7 @@ def first_look(image: Image.Image, height: int = 28, width: int = 28) -> Look:
 
 
 def _has_more(digit: np.ndarray, ink: np.ndarray) -> bool:
-    if max(ink.shape) <= LEAST_PAGE:
+    if max(ink.shape) <= MIN_PAGE:
         return False
     others, _ = ndimage.label(ink & ~digit, np.ones((3, 3)))
     # a quarter of its size: digits on one picture differ by less, specks by more
@@ -96,7 +96,7 @@ def _has_more(digit: np.ndarray, ink: np.ndarray) -> bool:
     return any(_long_side(box) >= least for box in ndimage.find_objects(others))
 
 
-def look(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
+def open_as_mnist(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
     """The picture, and what the network sees of it, uint8 [h, w, 3]. Raises as to_mnist."""
     picture = open_picture(path, WORK_SIDE)
     return picture, np.repeat(to_mnist(picture, *size)[..., None], 3, axis=-1)

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from classifier import idx
-from classifier.files import whole_file
-from classifier.machine import cores
+from classifier.files import atomic_file
+from classifier.machine import cpu_count
 from digits import drawn, not_digits
 
 SHIPPED = Path(__file__).parent.parent / "mnist_data" / "shipped" / "judge.npz"
@@ -87,7 +87,7 @@ def training_set(
     more, more_labels = drawn.draw(DRAWN, seed)
     images = np.concatenate([images, more])
     labels = np.concatenate([labels, more_labels]).astype(np.int32)
-    with ProcessPoolExecutor(cores()) as pool:
+    with ProcessPoolExecutor(cpu_count()) as pool:
         met, none = (
             list(pool.map(draw, *zip(*_shares(count, images, labels, first), strict=True)))
             for draw, count, first in ((_met, MET, 2 * seed), (_none, NONE, 2 * seed + 1))
@@ -140,7 +140,7 @@ def train_judge(images: np.ndarray, labels: np.ndarray, seed: int):
 def save_judge(network, path: Path) -> None:
     """Write the judge's weights as load_judge reads them."""
     weights = {f"{n:02}": value for n, value in enumerate(network.get_weights())}
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         np.savez(partial, **weights)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from classifier.opener import DECODE_ERRORS, decode
-from classifier.pictures import TURNS, Pictures
+from classifier.pictures import ROTATION_EPOCHS, ImageSet
 from digits import drawn, handwriting
 
 # Drawn digits among MNIST's in an epoch: they have what MNIST's writers hardly ever wrote but
@@ -15,7 +15,7 @@ from digits import drawn, handwriting
 # with one to 12 (3 seeds). They take turns since many are worth more than often: with three
 # epochs' worth, 42.7 of people's 46 pictures of several digits are read, with one's 41.5 (7 and 8
 # trainings).
-DRAWN_SHARE, MOST_DRAWN = 1 / 12, 1500
+DRAWN_SHARE, MAX_DRAWN = 1 / 12, 1500
 
 
 def looks_like_mnist(paths: Sequence[str], size: tuple[int, int]) -> bool:
@@ -35,18 +35,18 @@ def looks_like_mnist(paths: Sequence[str], size: tuple[int, int]) -> bool:
     return bool(alike >= 90)
 
 
-def with_drawn_digits(pictures: Pictures, seed: int) -> Pictures:
+def with_drawn_digits(pictures: ImageSet, seed: int) -> ImageSet:
     """The pictures, 0 to 9, and some drawn by the program, a third of which each epoch has.
 
     Nothing is added to pictures that are not grey, not in memory, or of another size than MNIST's.
     """
-    if not pictures.grey or pictures.size != (drawn.SIDE, drawn.SIDE):
+    if not pictures.grayscale or pictures.size != (drawn.SIDE, drawn.SIDE):
         return pictures
-    count = TURNS * min(int(DRAWN_SHARE * len(pictures.labels)), MOST_DRAWN)
+    count = ROTATION_EPOCHS * min(int(DRAWN_SHARE * len(pictures.labels)), MAX_DRAWN)
     images, labels = drawn.draw(count, seed)
     return pictures._replace(
         paths=np.append(pictures.paths, [""] * count),
         labels=np.append(pictures.labels, labels.astype(np.int32)),
         pixels=np.append(pictures.pixels, images[..., None], axis=0),
-        in_turn=count,
+        rotating=count,
     )

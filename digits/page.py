@@ -49,7 +49,7 @@ class Page(NamedTuple):
 
 def may_be_page(size: tuple[int, int], has_more: bool, is_digit: float) -> bool:
     """Whether a picture is worth reading as a page, by its first look and what the judge says."""
-    return max(size) > handwriting.LEAST_PAGE and (has_more or is_digit < LIKELY)
+    return max(size) > handwriting.MIN_PAGE and (has_more or is_digit < LIKELY)
 
 
 def full_size(path: str | os.PathLike) -> tuple[int, int]:
@@ -62,7 +62,7 @@ def full_size(path: str | os.PathLike) -> tuple[int, int]:
 
 def read_page(
     image: Image.Image,
-    chances: Network,
+    probabilities: Network,
     is_digit: Network,
     size: tuple[int, int] | None = None,
 ) -> Page:
@@ -70,7 +70,7 @@ def read_page(
 
     Args:
         image: as opener.open_picture gives it, at most WORK_SIDE pixels a side.
-        chances: the network that reads: uint8 [n, 28, 28] to float32 [n, 10].
+        probabilities: the network that reads: uint8 [n, 28, 28] to float32 [n, 10].
         is_digit: the judge: uint8 [n, 28, 28] to float32 [n], the chance to be one digit.
         size: width and height of the upright picture that the boxes are to be given in, if the
             image was shrunk.
@@ -79,10 +79,10 @@ def read_page(
         The digits; none if there is none.
     """
     scale = 1 if size is None else size[0] / image.width
-    whole = _likeliest(image, chances, is_digit)
+    whole = _likeliest(image, probabilities, is_digit)
     if sheet := find_sheet(image):
         corner = sheet.left, sheet.top
-        on_sheet = _likeliest(sheet.image, chances, is_digit, corner)
+        on_sheet = _likeliest(sheet.image, probabilities, is_digit, corner)
         if on_sheet.blocks and _reads_as_much(on_sheet, whole):
             return _page(on_sheet, scale)._replace(on_sheet=True)
     return _page(whole, scale)
@@ -98,7 +98,7 @@ class Solution(NamedTuple):
 
 
 def _likeliest(
-    image: Image.Image, chances: Network, is_digit: Network, corner: tuple[int, int] = (0, 0)
+    image: Image.Image, probabilities: Network, is_digit: Network, corner: tuple[int, int] = (0, 0)
 ) -> Solution:
     """The digits on a part of the picture, which has that left upper corner."""
     try:
@@ -106,7 +106,7 @@ def _likeliest(
     except handwriting.NoInkError:
         return Solution()
     # what was seen best has most digits, and those that are more than sticks count double
-    best = max((solved(way, chances, is_digit) for way in ways), key=_sureness)
+    best = max((solved(way, probabilities, is_digit) for way in ways), key=_sureness)
     return Solution(*best, corner[0] + left, corner[1] + top)
 
 
@@ -152,8 +152,8 @@ def _page(solution: Solution, scale: float) -> Page:
 
 
 def _digit(read: Read, row: int, position: int, sides: tuple[int, ...], scale: float) -> Digit:
-    first, second = np.argsort(read.chances)[:-3:-1]
-    first_chance = float(read.chances[first])
+    first, second = np.argsort(read.probabilities)[:-3:-1]
+    first_chance = float(read.probabilities[first])
     if read.is_digit < DOUBTFUL:
         first_chance = min(first_chance, read.is_digit)
     box = tuple(round(side * scale) for side in sides)
@@ -164,7 +164,7 @@ def _digit(read: Read, row: int, position: int, sides: tuple[int, ...], scale: f
         int(first),
         first_chance,
         int(second),
-        min(float(read.chances[second]), first_chance),
+        min(float(read.probabilities[second]), first_chance),
     )
 
 
@@ -257,6 +257,6 @@ def as_text(rows: list[list[Block]], reader: Reader) -> str:
         word = ""
         for gap, block in zip([0, *gaps], row, strict=True):
             word += " " if gap > plain else ""
-            word += str(reader.known[block].chances.argmax())
+            word += str(reader.known[block].probabilities.argmax())
         words.append(word)
     return " ".join(words)

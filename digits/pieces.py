@@ -13,9 +13,9 @@ TOUCHING = np.ones((3, 3))  # pixels that meet at a corner are of one piece
 LOCAL = 0.38
 NEAR = 24  # "near" is the picture's longer side by this: about a digit on a page of a dozen rows
 PALEST = 0.25  # of the picture's own threshold: ink paler than that is paper's grain
-LEAST_SIDE = 8  # px; less could not be read
-LEAST_SHARE = 0.012  # of the picture's longer side: 19 of 1,600 px, a page of fifty rows
-MOST_PIECES = 400  # the largest of them: a texture has thousands, and reading takes 2 ms for each
+MIN_SIDE = 8  # px; less could not be read
+MIN_SHARE = 0.012  # of the picture's longer side: 19 of 1,600 px, a page of fifty rows
+MAX_PIECES = 400  # the largest of them: a texture has thousands, and reading takes 2 ms for each
 LINE = 1.5  # of a digit's height: no stroke of a digit is so long
 MARGIN = 3  # px about a piece, for its soft edge
 # A seam that goes through ink pays for its length and, for each stroke, this many pens: one
@@ -47,9 +47,9 @@ class Pieces:
         labels, count = ndimage.label(mask, TOUCHING)
         boxes = ndimage.find_objects(labels)
         sides = np.array([max(height(box), width(box)) for box in boxes])
-        kept = sides >= min(max(LEAST_SIDE, LEAST_SHARE * max(mask.shape)), sides.max(initial=0))
-        if kept.sum() > MOST_PIECES:
-            kept &= sides >= np.sort(sides)[-MOST_PIECES]
+        kept = sides >= min(max(MIN_SIDE, MIN_SHARE * max(mask.shape)), sides.max(initial=0))
+        if kept.sum() > MAX_PIECES:
+            kept &= sides >= np.sort(sides)[-MAX_PIECES]
         numbers = np.append(0, np.where(kept, np.cumsum(kept), 0)).astype(np.int32)
         self.ink, self.contrast, self.labels = ink, contrast, numbers[labels]
         self.boxes = {int(numbers[n]): box for n, box in enumerate(boxes, 1) if kept[n - 1]}

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 from PIL import Image, ImageDraw
 
-from classifier.batches import as_float, as_input
-from classifier.charts import PAGE_WIDTH, Part, Prediction
-from classifier.opener import on_white, open_picture, small
-from classifier.predictions import answers, see
+from classifier.batches import rescale, to_model_input
+from classifier.charts import PAGE_WIDTH, Detection, Prediction
+from classifier.opener import on_white, open_picture, thumbnail
+from classifier.predictions import classify, load_pictures
 from digits import handwriting, page
 from digits.page import Digit, Page
 from digits.search import Network
@@ -33,8 +33,8 @@ def reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[
         is_digit: the judge: uint8 [n, 28, 28] to the chance, float32 [n], that it is one digit.
     """
 
-    def chances(images: np.ndarray) -> np.ndarray:
-        return model.predict_on_batch(as_input(as_float(images[..., None])))
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        return model.predict_on_batch(to_model_input(rescale(images[..., None])))
 
     def read(files: list[str]) -> list[Prediction]:
         """A prediction for each picture that can be read; the others are named on stderr."""
@@ -42,33 +42,33 @@ def reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[
 
         def look(file: str) -> tuple[Image.Image, np.ndarray]:
             picture = open_picture(file, handwriting.WORK_SIDE)
-            first = first_look(picture)
+            first = extract_digit(picture)
             looks[file] = picture.size, first
             return picture, np.repeat(first.digit[..., None], 3, axis=-1)
 
-        seen = see(files, look)
+        seen = load_pictures(files, look)
         if not seen:
             return []
-        rows = answers(model, seen, DIGITS)
+        rows = classify(model, seen, DIGITS)
         judged = is_digit(np.stack([picture.pixels[..., 0] for picture in seen]))
         for place, (row, sure) in enumerate(zip(rows, judged, strict=True)):
             size, first = looks[row.file]
             several = None
             if page.may_be_page(size, first.has_more, sure):
-                several = of_page(row.file, chances, is_digit, sure)
+                several = of_page(row.file, probabilities, is_digit, sure)
             rows[place] = several or of_one(row, first.two_toned, float(sure))
         return rows
 
     return read
 
 
-def first_look(picture: Image.Image) -> handwriting.Look:
+def extract_digit(picture: Image.Image) -> handwriting.DigitImage:
     """The picture taken for one of a digit; or the sheet that lies on it, if it has no ink."""
     try:
-        return handwriting.first_look(picture)
+        return handwriting.extract_digit(picture)
     except handwriting.NoInkError:
         if sheet := find_sheet(picture):
-            return handwriting.first_look(sheet.image)
+            return handwriting.extract_digit(sheet.image)
         raise
 
 
@@ -83,18 +83,18 @@ def of_one(row: Prediction, two_toned: float, is_digit: float) -> Prediction:
     )
 
 
-def of_page(file: str, chances: Network, is_digit: Network, sure: float) -> Prediction | None:
+def of_page(file: str, probabilities: Network, is_digit: Network, sure: float) -> Prediction | None:
     """What is on a picture of several digits, or on a sheet; None if a small look sees it better.
 
     Args:
         file: the picture.
-        chances: the network that reads.
+        probabilities: the network that reads.
         is_digit: the judge.
         sure: how likely it was one digit at a small look.
     """
     image = open_picture(file, page.WORK_SIDE)
     size = page.full_size(file)
-    found = page.read_page(image, chances, is_digit, size)
+    found = page.read_page(image, probabilities, is_digit, size)
     if len(found.digits) < (1 if found.on_sheet and sure < page.LIKELY else 2):
         return None
     least = min(found.digits, key=lambda digit: digit.confidence)
@@ -109,8 +109,8 @@ def of_page(file: str, chances: Network, is_digit: Network, sure: float) -> Pred
         least.confidence,
         with_second_guess(found, least),
         least.second_confidence,
-        small(image, PAGE_WIDTH),
-        small(framed),
+        thumbnail(image, PAGE_WIDTH),
+        thumbnail(framed),
         tuple(part_of(digit) for digit in found.digits),
         size[0],
     )
@@ -122,8 +122,8 @@ def with_second_guess(found: Page, least: Digit) -> str:
     return "".join(" " if letter == " " else next(labels) for letter in found.text)
 
 
-def part_of(digit: Digit) -> Part:
-    return Part(
+def part_of(digit: Digit) -> Detection:
+    return Detection(
         digit.row,
         digit.position,
         digit.box,

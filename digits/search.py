@@ -19,9 +19,9 @@ LARGEST = 1.9  # of the usual height: the largest digit, since people's sizes di
 SURE = 0.9  # of being one digit: such a piece is not cut
 LIKELY = 0.5  # of being one digit
 FEW = 0.2  # of all ink's length: fewer digits than that do not say how a digit is here
-MOST_ATOMS = 5  # parts of one digit: an 8 that is cut twice through each loop
-MOST_BLOCKS = 400  # ways to join the parts of one heap: beyond it is a texture
-MOST_STATES = 20_000  # of a heap that is shared out: a tenth of a second; beyond it is a texture
+MAX_ATOMS = 5  # parts of one digit: an 8 that is cut twice through each loop
+MAX_BLOCKS = 400  # ways to join the parts of one heap: beyond it is a texture
+MAX_STATES = 20_000  # of a heap that is shared out: a tenth of a second; beyond it is a texture
 BATCH = 64  # networks always see so many at a time, so that they are compiled once
 # What the likeliest reading pays, in natural logarithms of chances. They are round figures, chosen
 # from what they mean while drawn and real pages were looked at.
@@ -40,7 +40,7 @@ Block = tuple[int, ...]  # the pieces that make up a digit
 class Read(NamedTuple):
     """What the networks say of a block."""
 
-    chances: np.ndarray  # float32 [10]
+    probabilities: np.ndarray  # float32 [10]
     is_digit: float
 
 
@@ -55,10 +55,10 @@ class Usual(NamedTuple):
 class Reader:
     """Reads blocks of pieces and remembers what it has read."""
 
-    def __init__(self, pieces: Pieces, chances: Network, is_digit: Network):
+    def __init__(self, pieces: Pieces, probabilities: Network, is_digit: Network):
         self.pieces = pieces
         self.known: dict[Block, Read] = {}
-        self._chances, self._is_digit = chances, is_digit
+        self._chances, self._is_digit = probabilities, is_digit
         self.origin: dict[int, int] = {}  # of pieces that were cut out: from which
 
     def read(self, blocks: list[Block]) -> None:
@@ -70,8 +70,8 @@ class Reader:
             for index, block in enumerate(part):
                 seen[index] = self.pieces.seen(block)
             answers = zip(part, self._chances(seen), self._is_digit(seen), strict=False)
-            for block, chances, is_digit in answers:
-                self.known[block] = Read(chances, float(is_digit))
+            for block, probabilities, is_digit in answers:
+                self.known[block] = Read(probabilities, float(is_digit))
 
     def is_digit(self, number: int) -> float:
         """How likely a piece that was read alone is a digit; one that was not is none."""
@@ -79,9 +79,9 @@ class Reader:
         return read.is_digit if read else 0.0
 
 
-def solved(pieces: Pieces, chances: Network, is_digit: Network) -> tuple[Reader, list[Block]]:
+def solved(pieces: Pieces, probabilities: Network, is_digit: Network) -> tuple[Reader, list[Block]]:
     """The likeliest way to make digits of the pieces: each block of the list is a digit."""
-    reader = Reader(pieces, chances, is_digit)
+    reader = Reader(pieces, probabilities, is_digit)
     reader.read([(n,) for n in pieces.boxes])
     usual = usual_of(reader)
     for n in [n for n in pieces.boxes if reader.is_digit(n) < LIKELY]:
@@ -186,7 +186,7 @@ def _blocks(heap: list[int], links: dict[int, set[int]], pieces: Pieces, tall: f
     """All linked sets of up to MOST_ATOMS of the heap's pieces that are no larger than a digit."""
     found = {(n,) for n in heap}
     level = set(found)
-    for _ in range(MOST_ATOMS - 1):
+    for _ in range(MAX_ATOMS - 1):
         grown = set()
         for block in level:
             for n in set().union(*(links[b] for b in block)).difference(block):
@@ -194,7 +194,7 @@ def _blocks(heap: list[int], links: dict[int, set[int]], pieces: Pieces, tall: f
                 box = pieces.box(larger)
                 if max(height(box), width(box)) <= LARGEST * tall:
                     grown.add(larger)
-        if len(found) + len(grown) > MOST_BLOCKS:
+        if len(found) + len(grown) > MAX_BLOCKS:
             break
         level = grown
         found |= grown
@@ -222,7 +222,7 @@ def _score(block: Block, reader: Reader, usual: Usual) -> tuple[float, bool]:
     if width(box) < 2.5 * thick and from_border < thick:
         odd += EDGE
     chance = min(read.is_digit, STICK) if stick else read.is_digit
-    digit = np.log(max(chance, 1e-6)) + 0.3 * np.log(read.chances.max()) - ODD * odd
+    digit = np.log(max(chance, 1e-6)) + 0.3 * np.log(read.probabilities.max()) - ODD * odd
     origins = {reader.origin.get(n, n) for n in block}
     digit -= MERGE * (len(origins) - 1)
     is_whole = all(n in block for n in reader.origin if reader.origin[n] in origins)
@@ -266,7 +266,7 @@ def best_partition(heap: list[int], scores: dict[Block, float]) -> list[Block]:
         first = ~done & (done + 1)  # the first piece that is left
         ways = [(bits, block) for bits, block in starting[first] if not bits & done]
         ahead = [done | bits for bits, _ in ways if done | bits not in best]
-        if len(best) > MOST_STATES:
+        if len(best) > MAX_STATES:
             return [(n,) for n in heap]
         if ahead:
             todo += ahead

@@ -46,14 +46,14 @@ def learned(folder: Path, name: str) -> dict:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hardware, "gpus", lambda: gpus)
-        patch.setattr(hardware, "devices", lambda: devices)
-        patch.setattr(faster, "on_processor", lambda: True)
+        patch.setattr(hardware, "device_names", lambda: devices)
+        patch.setattr(faster, "runs_on_cpu", lambda: True)
         patch.setattr(tf, "constant", noted)
         if gpus:
-            patch.setattr(hardware, "use_devices", tf.distribute.get_strategy)
+            patch.setattr(hardware, "make_strategy", tf.distribute.get_strategy)
         with tf.device(devices[0] if len(devices) == 1 else None):
             history = mnist_keras.train(setting).history
-        waiting = next(iter(batches.prepared(tf.data.Dataset.range(1), tf.identity)))
+        waiting = next(iter(batches.map_and_prefetch(tf.data.Dataset.range(1), tf.identity)))
     pixels = {tensor.device[-5:] for tensor in kept if len(tensor.shape) == 4}
     return {"history": history, "pixels": [*pixels], "batch": waiting.device[-5:]}
 
@@ -65,7 +65,7 @@ def main() -> None:
     warnings.filterwarnings("error", "Your input ran out of data")
     for name in ("training", "evaluation", "predictions"):  # charts take longer than all else here
         setattr(mnist_keras.report, name, lambda *given: None)
-    faster.PARTS = 1  # as on GPUs, of which a machine may have several
+    faster.SPLITS = 1  # as on GPUs, of which a machine may have several
     folder, article = Path(sys.argv[1]), mnist_keras.build_model
     shipped, samples = str(DATA / "shipped"), str(DATA / "tmp")
     known = Setting(data_dir=str(folder), checkpoint_path=shipped, imp_dir=samples)

@@ -33,7 +33,7 @@ from PIL import Image
 
 import mnist_keras
 import mnist_parser
-from classifier import description, files, idx, opener, run_folder, trained, weights
+from classifier import files, idx, metadata, opener, run_folder, trained_run, weights
 from classifier.console import InputError, printable, warn
 from digits import handwriting
 from digits.drawn import draw
@@ -44,8 +44,8 @@ CAN_LIMIT = sys.platform == "linux"
 if CAN_LIMIT:
     import resource
 
-MOST_SECONDS = 10
-MOST_MEMORY = 1_000_000_000
+MAX_SECONDS = 10
+MAX_MEMORY = 1_000_000_000
 
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63)
 HOSTILE_JSON = (
@@ -309,10 +309,10 @@ def written_run() -> tuple[dict[str, bytes], dict]:
     with tempfile.TemporaryDirectory() as folder:
         write_digits(Path(folder, "train"), 100, seed=0)
         setting = Setting(data_dir=folder, checkpoint_path=folder, recipe="tuned")
-        network = description.of_network(mnist_keras.build_model(setting))
+        network = metadata.network_config(mnist_keras.build_model(setting))
         with contextlib.redirect_stdout(io.StringIO()):
             iterators = mnist_keras.data_generator(setting)
-        description.write(setting, network, setting.train_dir, True, None, *iterators)
+        metadata.write_metadata(setting, network, setting.train_dir, True, None, *iterators)
         names = ("model.json", "split.json")
         return {name: Path(folder, name).read_bytes() for name in names}, network
 
@@ -323,14 +323,14 @@ def description_kind() -> Kind:
     def predict(path: Path) -> None:
         # What predict and evaluate do with it, before they build the network and load weights.
         setting = Setting(data_dir=str(path.parent), restore_model=str(path.parent / "a.h5"))
-        known = trained.find(setting)
-        mnist_parser.remind_of_stand_in("x", known.said["trained_on"], "data")
-        if "network" in known.said:
-            description.network_difference(known.said["network"], network)
+        known = trained_run.find_run(setting)
+        mnist_parser.remind_of_stand_in("x", known.metadata["trained_on"], "data")
+        if "network" in known.metadata:
+            metadata.config_difference(known.metadata["network"], network)
 
     def go_on(path: Path) -> None:
         setting = Setting(data_dir=str(path.parent), epochs=30)
-        description.go_on(setting, path.parent, list("0123456789"))
+        metadata.resumed_setting(setting, path.parent, list("0123456789"))
 
     content = {"model.json": contents["model.json"]}
     return Kind(content, (damaged, json_with_a_hostile_value), (predict, go_on))
@@ -339,7 +339,7 @@ def description_kind() -> Kind:
 def split_kind() -> Kind:
     def read(path: Path) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            description.read_split(path.parent)
+            metadata.read_split(path.parent)
 
     content = {"split.json": written_run()[0]["split.json"]}
     return Kind(content, (damaged, json_with_a_hostile_value), (read,))
@@ -365,7 +365,7 @@ def history_kind() -> Kind:
 
     def read(path: Path) -> None:
         # What training does with it: one more epoch comes after those that were read.
-        checkpoint = run_folder.Checkpoint(path.parent, path.parent, 9, 1)
+        checkpoint = run_folder.BestCheckpoint(path.parent, path.parent, 9, 1)
         checkpoint.on_epoch_begin(3)
         assert checkpoint.best <= 1
         with tempfile.TemporaryDirectory() as folder:
@@ -410,12 +410,12 @@ def limits() -> Iterator[None]:
     """MemoryError for what takes MOST_MEMORY more than there was; TimeoutError in MOST_SECONDS."""
 
     def stop(number, frame):
-        raise TimeoutError(f"more than {MOST_SECONDS} s")
+        raise TimeoutError(f"more than {MAX_SECONDS} s")
 
     before = resource.getrlimit(resource.RLIMIT_AS)
-    most = psutil.Process().memory_info().vms + MOST_MEMORY
+    most = psutil.Process().memory_info().vms + MAX_MEMORY
     handler = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
     resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
     try:
         yield
@@ -476,7 +476,7 @@ def work(cases: list[tuple[str, int]], results) -> None:
 
 # A worker stops Python code itself after MOST_SECONDS; a loop in a C library knows of no alarm.
 # The first case waits for TensorFlow's import, and each has two readers at most.
-MOST_SILENCE = 60 + 2 * MOST_SECONDS
+MAX_SILENCE = 60 + 2 * MAX_SECONDS
 
 
 def run(cases: list[tuple[str, int]]) -> Iterator[tuple[str, int, list[str]]]:
@@ -499,7 +499,7 @@ def run(cases: list[tuple[str, int]]) -> Iterator[tuple[str, int, list[str]]]:
 
 def answer(results, worker) -> list[str]:
     try:
-        if results.poll(MOST_SILENCE):
+        if results.poll(MAX_SILENCE):
             return results.recv()
         worker.kill()
         worker.join()

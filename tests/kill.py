@@ -29,7 +29,7 @@ from PIL import Image
 
 import mnist_keras
 import mnist_parser
-from classifier import description, files, idx, run_folder, trained, weights
+from classifier import files, idx, metadata, run_folder, trained_run, weights
 from classifier.console import InputError
 from digits.drawn import draw
 from setting import Setting
@@ -40,13 +40,13 @@ EPOCHS = 4
 CHILD = """
 import sys, setting
 from classifier import console, run_folder
-console.on_stop(console.stop)
+console.set_signal_handlers(console.exit_by_exception)
 import mnist_keras, mnist_parser
-class Checkpoint(run_folder.Checkpoint):
+class Checkpoint(run_folder.BestCheckpoint):
     def on_epoch_begin(self, epoch, logs=None):
         print("finished", epoch, flush=True)
         super().on_epoch_begin(epoch, logs)
-run_folder.Checkpoint = Checkpoint
+run_folder.BestCheckpoint = Checkpoint
 print("ready", flush=True)
 {}
 print("done", flush=True)
@@ -73,7 +73,7 @@ def write_digits(folder: Path, count: int) -> None:
     mnist_parser.write_pngs(images, labels, folder / "train", "drawing")
     for prefix in idx.PREFIXES.values():
         for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            files.save(folder / f"{prefix}-{kind}-ubyte", idx.encode_idx(array))
+            files.write_file(folder / f"{prefix}-{kind}-ubyte", idx.encode_idx(array))
 
 
 def outcome(data_dir: Path) -> tuple[list[str], str]:
@@ -109,9 +109,9 @@ def broken_files(data_dir: Path) -> list[str]:
                 with h5py.File(path) as file:
                     assert file.attrs["sha256"] == weights.weights_digest(file)
             elif path.name == "model.json":
-                description.read(path.parent)
+                metadata.read_metadata(path.parent)
             elif path.name == "split.json":
-                description.read_split(path.parent)
+                metadata.read_split(path.parent)
             elif path.suffix == ".csv":
                 assert path.read_bytes().endswith(b"\r\n")
             elif path.suffix == ".png":
@@ -128,7 +128,10 @@ def look_at(data_dir: Path, said: str, reference: tuple[list[str], str]) -> list
     setting = Setting(**settings_of(data_dir))
     folder = Path(setting.checkpoint_path)
     best = run_folder.checkpoints(folder)
-    if best and mnist_keras.load_network(trained.find(setting), grey=True)[1] != best[0]:
+    if (
+        best
+        and mnist_keras.load_network(trained_run.find_run(setting), grayscale=True)[1] != best[0]
+    ):
         wrong.append("the best checkpoint can't be used")
     finished = [int(line.split()[1]) for line in said.splitlines() if line.startswith("finished")]
     if finished and finished[-1] > 0:
@@ -178,12 +181,12 @@ def look_at_a_gap(data_dir: Path) -> list[str]:
     """What is wrong when a copy of the run goes on after a picture was removed."""
     copy = data_dir.with_name("with a gap")
     shutil.copytree(data_dir, copy)
-    split = description.read_split(copy / "model_weight")
+    split = metadata.read_split(copy / "model_weight")
     gone = data_dir.parent / "train" / split["training"][0]
     gone.rename(data_dir.parent / "gone.png")
     mnist_keras.train(hint(copy, is_restore=True))
     wrong = broken_files(copy)
-    if description.read_split(copy / "model_weight")["validation"] != split["validation"]:
+    if metadata.read_split(copy / "model_weight")["validation"] != split["validation"]:
         wrong.append("a picture was removed, and others are held out now")
     if len(outcome(copy)[0]) != EPOCHS:
         wrong.append("a picture was removed, and epochs are missing")

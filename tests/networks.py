@@ -8,8 +8,8 @@ import numpy as np
 from keras import layers
 
 import mnist_keras
-from classifier import trained
-from classifier.batches import as_float, as_input
+from classifier import trained_run
+from classifier.batches import rescale, to_model_input
 from setting import Setting
 
 DATA = Path(__file__).resolve().parents[1] / "mnist_data"
@@ -27,17 +27,17 @@ def shipped_model(weights: str | None = None) -> keras.Model:
     setting = Setting(
         data_dir=str(DATA), checkpoint_path=str(DATA / "shipped"), restore_model=weights
     )
-    return mnist_keras.load_network(trained.find(setting), grey=True)[0]
+    return mnist_keras.load_network(trained_run.find_run(setting), grayscale=True)[0]
 
 
 def as_functions(model: keras.Model, judge: Network) -> tuple[Network, Network]:
     """The network that reads, uint8 [n, 28, 28] to float32 [n, 10], and the judge, to [n]."""
 
-    def chances(images: np.ndarray) -> np.ndarray:
+    def probabilities(images: np.ndarray) -> np.ndarray:
         colours = np.repeat(images[..., None], 3, axis=-1)
-        return model.predict_on_batch(as_input(as_float(colours)))
+        return model.predict_on_batch(to_model_input(rescale(colours)))
 
-    return _in_batches(chances), _in_batches(judge)
+    return _in_batches(probabilities), _in_batches(judge)
 
 
 def narrow(setting: Setting) -> keras.Model:

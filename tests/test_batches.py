@@ -9,18 +9,18 @@ from helpers import save
 from classifier import batches
 from classifier.batches import (
     LABEL_SMOOTHING,
-    as_float,
-    as_input,
     augment,
-    inference_batch,
-    plain_batches,
-    prepared,
+    evaluation_batches,
+    inference_batch_size,
+    map_and_prefetch,
+    rescale,
+    to_model_input,
     training_batches,
-    vary_stroke,
+    vary_stroke_width,
 )
 from classifier.console import InputError
 from classifier.opener import decode
-from classifier.pictures import Pictures, load
+from classifier.pictures import ImageSet, load
 from mnist_keras import data_generator
 from setting import Setting
 
@@ -30,11 +30,11 @@ def made_where_a_training_makes_them(processor):
     """On the processor, whatever they are for."""
 
 
-def noise(count: int, channels: int = 1) -> Pictures:
+def noise(count: int, channels: int = 1) -> ImageSet:
     """Pictures of 20×28 that are all different; each is a class of its own."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, 20, 28, channels), np.uint8)
     labels = np.arange(count, dtype=np.int32)
-    return Pictures(np.array([""] * count), labels, pixels, (20, 28), decode)
+    return ImageSet(np.array([""] * count), labels, pixels, (20, 28), decode)
 
 
 def test_every_epoch_shows_every_picture_once_in_another_order():
@@ -52,11 +52,11 @@ def test_of_pictures_left_over_other_ones_are_left_in_every_epoch():
 
 
 def test_of_pictures_that_take_turns_every_epoch_has_another_third():
-    pictures = noise(50)._replace(in_turn=30)
+    pictures = noise(50)._replace(rotating=30)
     data = training_batches(pictures, 50, 15, 2, range(1, 4), seed=0)
     epochs = np.array([int(label) for _, labels in data for label in np.argmax(labels, axis=1)])
     epochs = [set(epoch.tolist()) for epoch in epochs.reshape(3, 30)]
-    assert pictures.an_epoch == 30
+    assert pictures.epoch_size == 30
     assert all(set(range(20)) < epoch and len(epoch) == 30 for epoch in epochs)
     assert set.union(*epochs) == set(range(50))
 
@@ -83,7 +83,7 @@ def test_training_has_smoothed_labels_and_varied_pictures_and_validation_neither
     assert images.shape == (5, 20, 28, 3) and images.dtype == tf.float32
     assert not np.allclose(images[..., :1], pictures.pixels[order] / 255, atol=0.1)
 
-    images, labels = next(iter(plain_batches(pictures, 5)))
+    images, labels = next(iter(evaluation_batches(pictures, 5)))
     np.testing.assert_array_equal(labels, np.eye(5))
     np.testing.assert_allclose(images, pictures.pixels.repeat(3, axis=-1) / 255, rtol=1e-6)
 
@@ -112,8 +112,8 @@ def test_pictures_read_from_disk_give_the_same_batches(digits):
     streamed = load(data_generator(setting)[1], 0)
     assert cached.pixels is not None and streamed.pixels is None
     for one, other in zip(
-        [*training_batches(cached, 10, 100, 3, range(1), 0), *plain_batches(cached, 10)],
-        [*training_batches(streamed, 10, 100, 3, range(1), 0), *plain_batches(streamed, 10)],
+        [*training_batches(cached, 10, 100, 3, range(1), 0), *evaluation_batches(cached, 10)],
+        [*training_batches(streamed, 10, 100, 3, range(1), 0), *evaluation_batches(streamed, 10)],
         strict=True,
     ):
         np.testing.assert_allclose(one[0], other[0], atol=1e-6)
@@ -123,25 +123,25 @@ def test_pictures_read_from_disk_give_the_same_batches(digits):
 def test_a_picture_that_goes_while_training_is_named(tmp_path):
     save(tmp_path, "1.png", np.zeros((20, 28), np.uint8))
     paths = np.array([str(tmp_path / "1.png"), str(tmp_path / "gone.png")])
-    pictures = Pictures(paths, np.zeros(2, np.int32), None, (20, 28), decode)
+    pictures = ImageSet(paths, np.zeros(2, np.int32), None, (20, 28), decode)
     with pytest.raises((InputError, tf.errors.OpError), match=r"gone.png: gone or changed"):
-        list(plain_batches(pictures, 2))
+        list(evaluation_batches(pictures, 2))
 
 
 def test_large_pictures_come_in_small_batches(monkeypatch):
-    assert inference_batch((28, 28)) == 512
-    assert inference_batch((280, 280)) == 5
-    assert inference_batch((4000, 4000)) == 1
+    assert inference_batch_size((28, 28)) == 512
+    assert inference_batch_size((280, 280)) == 5
+    assert inference_batch_size((4000, 4000)) == 1
     monkeypatch.setattr(batches, "INFERENCE_PIXELS", 4 * 20 * 28)
-    assert [len(labels) for _, labels in plain_batches(noise(9), 9)] == [4, 4, 1]
+    assert [len(labels) for _, labels in evaluation_batches(noise(9), 9)] == [4, 4, 1]
 
 
 def test_the_network_gets_three_channels_where_it_wants_them(monkeypatch):
-    images = as_float(np.full((2, 4, 5, 1), 51, np.uint8))
-    assert as_input(images).shape == (2, 4, 5, 3)
-    np.testing.assert_allclose(as_input(images), 0.2)
+    images = rescale(np.full((2, 4, 5, 1), 51, np.uint8))
+    assert to_model_input(images).shape == (2, 4, 5, 3)
+    np.testing.assert_allclose(to_model_input(images), 0.2)
     monkeypatch.setattr(keras.backend, "image_data_format", lambda: "channels_first")
-    assert as_input(tf.zeros((2, 4, 5, 3))).shape == (2, 3, 4, 5)
+    assert to_model_input(tf.zeros((2, 4, 5, 3))).shape == (2, 3, 4, 5)
 
 
 def test_augmented_pictures_are_bent_but_never_mirrored_unless_asked():
@@ -188,13 +188,13 @@ def test_augmented_pictures_stay_in_the_middle_and_as_large_on_average():
 def test_strokes_become_thicker_and_thinner_but_stay_strokes():
     digit = np.zeros((200, 28, 28, 1), np.float32)
     digit[:, 4:24, 12:16] = 1
-    ink = np.sum(vary_stroke(digit, tf.constant([0, 1], tf.int64)), axis=(1, 2, 3))
+    ink = np.sum(vary_stroke_width(digit, tf.constant([0, 1], tf.int64)), axis=(1, 2, 3))
     assert ink.min() < 65 < 80 < 95 < ink.max()
     blank = np.zeros((2, 28, 28, 1), np.float32)
-    assert not np.any(vary_stroke(blank, tf.constant([0, 1], tf.int64)))
+    assert not np.any(vary_stroke_width(blank, tf.constant([0, 1], tf.int64)))
 
 
 def test_batches_are_made_without_the_tuner_that_delays_the_end_of_an_epoch():
-    dataset = prepared(tf.data.Dataset.range(3), lambda number: number + 1)
+    dataset = map_and_prefetch(tf.data.Dataset.range(3), lambda number: number + 1)
     assert list(dataset.as_numpy_iterator()) == [1, 2, 3]
     assert not dataset.options().autotune.enabled

@@ -269,7 +269,7 @@ def test_the_captions_of_long_and_foreign_names_do_not_overlap(figures, tmp_path
 
 
 def draw_sheet(rows, path):
-    ((title, part),) = charts.sheets(rows, 0.6)
+    ((title, part),) = charts.prediction_pages(rows, 0.6)
     charts.prediction_sheet(title, part, 0.6, path)
 
 
@@ -319,44 +319,46 @@ def test_no_text_overlaps_another_or_leaves_the_sheet(figures, tmp_path):
 @pytest.mark.parametrize("count, sheets", [(1, 1), (100, 1), (101, 2), (500, 5)])
 def test_there_are_100_pictures_on_a_sheet_in_the_order_given(count, sheets):
     rows = [row(f"{number}.png", 0.9 - number / 1000) for number in range(count)]
-    parts = [part for _, part in charts.sheets(rows, 0.6)]
+    parts = [part for _, part in charts.prediction_pages(rows, 0.6)]
     assert len(parts) == sheets
     assert parts == [rows[n : n + 100] for n in range(0, count, 100)]
 
 
 def test_a_sheet_says_which_of_several_it_is():
-    titles = [title for title, _ in charts.sheets([row()] * 101, 0.6)]
+    titles = [title for title, _ in charts.prediction_pages([row()] * 101, 0.6)]
     assert titles == [
         "101 pictures, 0 unsure – sheet 1 of 2",
         "101 pictures, 0 unsure – sheet 2 of 2",
     ]
-    assert [title for title, _ in charts.sheets([row()] * 100, 0.6)] == ["100 pictures, 0 unsure"]
+    assert [title for title, _ in charts.prediction_pages([row()] * 100, 0.6)] == [
+        "100 pictures, 0 unsure"
+    ]
 
 
-LEAST_SURE = [(0, 100), (30, 100), (150, 150), (600, 500)]
+MIN_CONFIDENCE = [(0, 100), (30, 100), (150, 150), (600, 500)]
 
 
-@pytest.mark.parametrize("unsure, drawn", LEAST_SURE)
+@pytest.mark.parametrize("unsure, drawn", MIN_CONFIDENCE)
 def test_of_more_than_500_pictures_the_least_sure_are_shown(unsure, drawn):
     rows = thousand(unsure)
-    shown = charts.sheets(rows, 0.6)
+    shown = charts.prediction_pages(rows, 0.6)
     least = sorted(row.confidence for row in rows)[:drawn]
     assert [row.confidence for _, part in shown for row in part] == least
     assert all(f"1,000 pictures, {unsure} unsure" in title for title, _ in shown)
     assert all(f"the {drawn} least sure" in title for title, _ in shown)
 
 
-@pytest.mark.parametrize("unsure, drawn", LEAST_SURE)
+@pytest.mark.parametrize("unsure, drawn", MIN_CONFIDENCE)
 def test_pictures_that_no_sheet_will_show_need_not_be_kept(unsure, drawn):
     rows, kept = thousand(unsure), []
     for start in range(0, 1000, 128):
         kept += rows[start : start + 128]
         charts.drop_pictures(kept)
-        assert sum(row.given is not None for row in kept) <= charts.MOST_DRAWN
-    assert all((row.given is None) == (row.seen is None) for row in kept)
+        assert sum(row.original is not None for row in kept) <= charts.MAX_DRAWN
+    assert all((row.original is None) == (row.network_input is None) for row in kept)
     assert [row[:5] for row in kept] == [row[:5] for row in rows]
-    shown = [row for _, part in charts.sheets(kept, 0.6) for row in part]
-    assert len(shown) == drawn and all(row.given is not None for row in shown)
+    shown = [row for _, part in charts.prediction_pages(kept, 0.6) for row in part]
+    assert len(shown) == drawn and all(row.original is not None for row in shown)
 
 
 def thousand(unsure):

@@ -15,12 +15,12 @@ from classifier.console import (
     MODES,
     ArgumentParser,
     InputError,
-    act_as_command,
-    command_line,
     next_command,
+    parse_command_line,
     printable,
     progress,
     quiet_stderr,
+    setup_terminal,
 )
 from setting import Setting
 
@@ -41,7 +41,7 @@ def own_signal_handlers():
 def refused(capsys, *arguments):
     """The line on stderr with which the command line refuses the arguments."""
     with pytest.raises(SystemExit) as ending:
-        command_line("", Setting, list(arguments))
+        parse_command_line("", Setting, list(arguments))
     assert ending.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -63,28 +63,28 @@ def run(*arguments, **options):
 
 def test_each_knob_is_a_flag_with_its_help_and_default(capsys):
     with pytest.raises(SystemExit) as ending:
-        command_line("What it does.", Setting, ["--help"])
+        parse_command_line("What it does.", Setting, ["--help"])
     assert ending.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "What it does." in shown
     assert "learn, measure on the test pictures, read the pictures in IMP_DIR, or write" in shown
     assert "--img_width IMG_WIDTH width of the network's input, in pixels (default: 28)" in shown
     assert "--train_dir TRAIN_DIR training pictures, one folder a class (default: DATA_DIR" in shown
-    for knob in Setting.knobs():
+    for knob in Setting.fields():
         assert f"--{knob.name} " in shown
-        assert f"{knob.help} (default: {knob.shown})" in shown
+        assert f"{knob.help} (default: {knob.default_text})" in shown
 
 
 def test_flags_set_the_knobs():
     flags = "--mode train --epochs 3 --img_width 32 --data_dir d --recipe article"
-    mode, setting = command_line("", Setting, flags.split())
+    mode, setting = parse_command_line("", Setting, flags.split())
     assert mode == "train"
     assert setting == Setting(epochs=3, img_width=32, data_dir="d", recipe="article")
 
 
 def test_flags_are_read_from_the_words_behind_the_scripts_name(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["mnist_keras.py", "--mode", "predict", "--seed", "7"])
-    assert command_line("", Setting) == ("predict", Setting(seed=7))
+    assert parse_command_line("", Setting) == ("predict", Setting(seed=7))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_flags_are_read_from_the_words_behind_the_scripts_name(monkeypatch):
 )
 def test_is_restore_means_what_it_says(words, expected):
     arguments = ["--mode", "train", *words.split()]
-    assert command_line("", Setting, arguments)[1].is_restore is expected
+    assert parse_command_line("", Setting, arguments)[1].is_restore is expected
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_what_is_no_folder_is_no_data_dir_in_any_mode(capsys, tmp_path, mode):
         said = f"--data_dir {path}: not a folder; name the one that holds train/"
         assert said in refused(capsys, "--mode", mode, "--data_dir", str(path))
     for path in (tmp_path, tmp_path / "to be made"):
-        assert command_line("", Setting, ["--mode", mode, "--data_dir", str(path)])[0] == mode
+        assert parse_command_line("", Setting, ["--mode", mode, "--data_dir", str(path)])[0] == mode
 
 
 def test_what_the_user_typed_cannot_steer_the_terminal(capsys):
@@ -205,8 +205,8 @@ def test_an_input_error_is_a_value_error_for_programs():
     [
         "with one_line_errors(): stop()",
         # as while TensorFlow is imported
-        "command_line('', Setting, ['--mode', 'train']); stop()",
-        "command_line('', Setting, ['--mode', 'train'])\nwith quiet_stderr('UNSET'): stop()",
+        "parse_command_line('', Setting, ['--mode', 'train']); stop()",
+        "parse_command_line('', Setting, ['--mode', 'train'])\nwith quiet_stderr('UNSET'): stop()",
     ],
 )
 def test_a_command_that_is_stopped_ends_without_a_traceback(name, body):
@@ -266,9 +266,9 @@ with console.one_line_errors():
 def test_a_stop_while_c_imports_is_no_exception():
     program = """
 import signal
-from classifier.console import command_line
+from classifier.console import parse_command_line
 from setting import Setting
-command_line("", Setting, ["--mode", "train"])
+parse_command_line("", Setting, ["--mode", "train"])
 try:
     signal.raise_signal(signal.SIGTERM)
 except SystemExit:
@@ -301,7 +301,7 @@ def test_a_command_runs_where_the_output_is_a_notebooks(monkeypatch):
     notebook = io.StringIO()  # like a notebook's stream, it can't be reconfigured
     monkeypatch.setattr(sys, "stdout", notebook)
     monkeypatch.setattr(sys, "stderr", notebook)
-    act_as_command()
+    setup_terminal()
     print("预测")
     assert notebook.getvalue() == "预测\n"
 
@@ -347,7 +347,7 @@ def test_a_command_runs_with_its_output_closed(tmp_path, closed):
 def test_a_command_runs_without_streams_as_under_pythonw(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
-    act_as_command()
+    setup_terminal()
     with sys.stdout, sys.stderr:
         print("预测")
         print("预测", file=sys.stderr)

@@ -12,7 +12,7 @@ from helpers import SCRIPT, save, write_digits
 
 from classifier import decoding, pictures
 from classifier.console import InputError
-from classifier.decoding import CHUNK, Decoding
+from classifier.decoding import CHUNK_SIZE, BackgroundDecoder
 from classifier.opener import decode, try_decode
 from setting import Setting
 
@@ -24,11 +24,11 @@ def files(tmp_path_factory) -> list[str]:
     """Three chunks of pictures; one of them is none, and one is gone."""
     folder = tmp_path_factory.mktemp("pictures")
     noise = np.random.default_rng(0)
-    for index in range(2 * CHUNK + 9):
+    for index in range(2 * CHUNK_SIZE + 9):
         save(folder, f"{index}.png", noise.integers(0, 256, (30, 30, 3), np.uint8))
     (folder / "5.png").write_text("no picture")
     (folder / "70.png").unlink()
-    return [str(folder / f"{index}.png") for index in range(2 * CHUNK + 9)]
+    return [str(folder / f"{index}.png") for index in range(2 * CHUNK_SIZE + 9)]
 
 
 def assert_same(results, files, size=SIZE):
@@ -42,7 +42,7 @@ def assert_same(results, files, size=SIZE):
 
 @pytest.mark.parametrize("processes", [1, 2, 5])
 def test_processes_give_the_same_pixels_and_the_same_reasons(files, processes):
-    decoder = Decoding(files, SIZE, processes)
+    decoder = BackgroundDecoder(files, SIZE, processes)
     results = list(decoder.results(files))
     assert results[5] == "it is no picture" and results[70] == "No such file or directory"
     assert_same(results, files)
@@ -51,7 +51,7 @@ def test_processes_give_the_same_pixels_and_the_same_reasons(files, processes):
 
 
 def test_pictures_may_be_asked_for_in_parts_and_in_any_order(files):
-    decoder = Decoding(files, SIZE, 2)
+    decoder = BackgroundDecoder(files, SIZE, 2)
     assert_same(decoder.results(files[100:20:-3]), files[100:20:-3])
     rest = sorted(decoder.left)
     assert len(rest) == len(files) - len(files[100:20:-3])
@@ -59,14 +59,14 @@ def test_pictures_may_be_asked_for_in_parts_and_in_any_order(files):
 
 
 def test_a_process_that_was_killed_is_an_error_of_one_line_that_names_a_picture(files):
-    decoder = Decoding(files, SIZE, 1)
+    decoder = BackgroundDecoder(files, SIZE, 1)
     decoder.workers[0].kill()
     with pytest.raises(InputError, match=r"\.png: the process that decodes it .* memory\?$"):
         list(decoder.results(files))
 
 
 def test_what_goes_wrong_in_a_process_is_raised_where_the_pictures_are_wanted(files):
-    decoder = Decoding(files[:1], None, 1)
+    decoder = BackgroundDecoder(files[:1], None, 1)
     with pytest.raises(TypeError, match="cannot unpack"):
         list(decoder.results(files[:1]))
 
@@ -82,8 +82,8 @@ def test_no_process_imports_tensorflow():
 def test_processes_end_with_the_one_that_has_begun_them(files):
     program = f"""
 import os
-from classifier.decoding import Decoding
-decoder = Decoding({files!r} * 1000, {SIZE}, 2)  # half a minute's work
+from classifier.decoding import BackgroundDecoder
+decoder = BackgroundDecoder({files!r} * 1000, {SIZE}, 2)  # half a minute's work
 print(*(worker.pid for worker in decoder.workers), flush=True)
 os._exit(0)
 """
@@ -107,26 +107,26 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.fixture
-def begun(monkeypatch) -> list[Decoding]:
+def begun(monkeypatch) -> list[BackgroundDecoder]:
     """What was begun; two cores and two pictures are enough for it."""
-    monkeypatch.setattr(decoding, "cores", lambda: 2)
-    monkeypatch.setattr(decoding, "MANY", 2)
-    monkeypatch.setattr(decoding, "MANY_AHEAD", 2)
-    monkeypatch.setattr(decoding, "AHEAD", [])
-    return decoding.AHEAD
+    monkeypatch.setattr(decoding, "cpu_count", lambda: 2)
+    monkeypatch.setattr(decoding, "MIN_FILES", 2)
+    monkeypatch.setattr(decoding, "MIN_FILES_AHEAD", 2)
+    monkeypatch.setattr(decoding, "started_ahead", [])
+    return decoding.started_ahead
 
 
 def test_many_pictures_are_decoded_by_as_many_processes_as_there_are_cores(begun, files):
-    assert len(decoding.decoding_of(files, SIZE).workers) == 2
-    assert decoding.decoding_of(files[:1], SIZE) is None
-    decoding.begin(files[:1], SIZE)
+    assert len(decoding.decoder_for(files, SIZE).workers) == 2
+    assert decoding.decoder_for(files[:1], SIZE) is None
+    decoding.start_ahead(files[:1], SIZE)
     assert not begun
 
 
 def test_on_one_core_there_is_nothing_to_be_won(begun, files, monkeypatch):
-    monkeypatch.setattr(decoding, "cores", lambda: 1)
-    decoding.begin(files, SIZE)
-    assert not begun and decoding.decoding_of(files, SIZE) is None
+    monkeypatch.setattr(decoding, "cpu_count", lambda: 1)
+    decoding.start_ahead(files, SIZE)
+    assert not begun and decoding.decoder_for(files, SIZE) is None
 
 
 def test_what_has_begun_is_what_load_takes(begun, tmp_path, capsys):
@@ -135,7 +135,7 @@ def test_what_has_begun_is_what_load_takes(begun, tmp_path, capsys):
     write_digits(tmp_path / "train", 100, seed=1)
     Path(tmp_path, "train", "0", "broken.png").write_text("no picture")
     setting = Setting(data_dir=str(tmp_path))
-    pictures.begin(setting)
+    pictures.decode_ahead(setting)
     (decoder,) = begun
     assert len(decoder.workers) == 2 and len(decoder.left) == 101
     for iterator in data_generator(setting):
@@ -146,11 +146,11 @@ def test_what_has_begun_is_what_load_takes(begun, tmp_path, capsys):
 
 
 def test_of_another_size_or_a_second_time_pictures_are_decoded_anew(begun, files):
-    decoding.begin(files, SIZE)
-    assert decoding.decoding_of(files, (28, 28)) is not begun[0]
-    assert decoding.decoding_of(files, SIZE) is begun[0]
+    decoding.start_ahead(files, SIZE)
+    assert decoding.decoder_for(files, (28, 28)) is not begun[0]
+    assert decoding.decoder_for(files, SIZE) is begun[0]
     assert_same(begun[0].results(files), files)
-    assert decoding.decoding_of(files, SIZE) is not begun[0]
+    assert decoding.decoder_for(files, SIZE) is not begun[0]
 
 
 def test_pictures_that_others_have_taken_the_place_of_are_decoded_anew(begun, tmp_path):
@@ -159,11 +159,11 @@ def test_pictures_that_others_have_taken_the_place_of_are_decoded_anew(begun, tm
         for index in range(3):
             save(tmp_path / name / "7", f"{index}.png", np.full((*SIZE, 3), value, np.uint8))
     files = [str(tmp_path / "train" / "7" / f"{index}.png") for index in range(3)]
-    decoding.begin(files, SIZE)
+    decoding.start_ahead(files, SIZE)
     begun[0].read_chunk()
     (tmp_path / "train").rename(tmp_path / "old")
     (tmp_path / "new").rename(tmp_path / "train")
-    assert_same(pictures.all_decoded(files, SIZE, decode), files)
+    assert_same(pictures.decode_all(files, SIZE, decode), files)
     assert decode(files[0], SIZE).max() == 200
 
 
@@ -179,9 +179,9 @@ def test_pictures_that_others_have_taken_the_place_of_are_decoded_anew(begun, tm
 )
 def test_nothing_is_begun_that_would_not_be_taken(begun, tmp_path, given):
     write_digits(tmp_path / "train", 20, seed=1)
-    pictures.begin(Setting(**{"data_dir": str(tmp_path)} | given))
+    pictures.decode_ahead(Setting(**{"data_dir": str(tmp_path)} | given))
     assert not begun
-    pictures.begin(Setting(data_dir=str(tmp_path)))
+    pictures.decode_ahead(Setting(data_dir=str(tmp_path)))
     begun.pop()  # and without that it would have been
 
 
@@ -189,7 +189,7 @@ def test_pictures_decoded_by_several_processes_are_those_that_one_thread_decodes
     begun, digits, monkeypatch
 ):
     files = sorted(map(str, (digits / "test").rglob("*.png")))
-    many = list(pictures.all_decoded(files, (28, 28), decode))
-    monkeypatch.setattr(decoding, "MANY", 10_000)
-    assert decoding.decoding_of(files, (28, 28)) is None
-    np.testing.assert_array_equal(many, list(pictures.all_decoded(files, (28, 28), decode)))
+    many = list(pictures.decode_all(files, (28, 28), decode))
+    monkeypatch.setattr(decoding, "MIN_FILES", 10_000)
+    assert decoding.decoder_for(files, (28, 28)) is None
+    np.testing.assert_array_equal(many, list(pictures.decode_all(files, (28, 28), decode)))

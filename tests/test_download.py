@@ -16,7 +16,7 @@ from classifier import download
 from classifier.download import NoMirrorError
 
 ROOT = Path(__file__).parents[1]
-MOST_BYTES = 1_000_000
+MAX_BYTES = 1_000_000
 FILES = {f"{name}.gz": f"{name}\n".encode() * 500 for name in "abcd"}
 SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
 
@@ -153,8 +153,8 @@ def fetch(tmp_path, monkeypatch):
             for server in servers:
                 stack.callback(server.close)
             if any(behaviour in HANGING for behaviour in behaviours):
-                monkeypatch.setattr(download, "PATIENCE", 0.7)
-            download.download(sums, [server.url for server in servers], tmp_path, MOST_BYTES)
+                monkeypatch.setattr(download, "TIMEOUT", 0.7)
+            download.download(sums, [server.url for server in servers], tmp_path, MAX_BYTES)
             return servers
 
         yield start
@@ -212,12 +212,12 @@ def test_mirrors_that_hang_cost_their_patience_and_no_more(fetch):
     start = time.monotonic()
     with pytest.raises(NoMirrorError):
         fetch(*HANGING)
-    assert time.monotonic() - start < len(HANGING) * download.PATIENCE + 2
+    assert time.monotonic() - start < len(HANGING) * download.TIMEOUT + 2
 
 
 def test_a_steady_but_slow_mirror_is_waited_for(fetch, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "PATIENCE", 0.3)
-    monkeypatch.setattr(download, "LEAST_BYTES_PER_SECOND", 1000)
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "MIN_BYTES_PER_SECOND", 1000)
 
     def slow(answer, content):
         answer.head(Content_Length=len(content))

@@ -20,8 +20,8 @@ import tensorflow as tf
 from PIL import Image
 
 import mnist_keras
-from classifier import description, export
-from classifier.console import InputError, command_line
+from classifier import export, metadata
+from classifier.console import InputError, parse_command_line
 from classifier.export import FORMATS, export_network
 from digits import handwriting
 from setting import Setting
@@ -275,13 +275,13 @@ def test_chances_that_are_no_numbers_are_an_error(tmp_path):
 
 
 def test_a_file_that_its_runtime_refuses_does_not_stay(tmp_path, monkeypatch):
-    write = export.write
+    write = export.write_network
 
     def damaged(network, path, *arguments):
         write(network, path, *arguments)
         path.write_bytes(path.read_bytes()[:1000])
 
-    monkeypatch.setattr(export, "write", damaged)
+    monkeypatch.setattr(export, "write_network", damaged)
     with pytest.raises(InputError, match="tensorflow can't read"):
         export_network(network(), "keras", tmp_path, DIGITS)
     assert not any(tmp_path.iterdir())
@@ -381,7 +381,7 @@ def test_interrupted_it_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*arguments):
         raise SystemExit(130)
 
-    monkeypatch.setattr(export, "check", interrupted)
+    monkeypatch.setattr(export, "compare_outputs", interrupted)
     with pytest.raises(SystemExit):
         export_network(network(), "saved_model", tmp_path, DIGITS)
     assert not any(tmp_path.iterdir())
@@ -406,7 +406,7 @@ def weights(data_dir: Path, val_acc: str, side: int, bias: float = 0) -> Path:
     folder.mkdir(exist_ok=True)
     said = json.loads((SHIPPED / "model.json").read_text("utf-8"))
     said |= {"classes": ["a", "b", "c", "d", "e"], "img_width": side, "img_height": side}
-    said |= {"handwriting": False, "network": description.of_network(model), "ground": [0.7, 0.2]}
+    said |= {"handwriting": False, "network": metadata.network_config(model), "ground": [0.7, 0.2]}
     (folder / "model.json").write_text(json.dumps(said), "utf-8")
     path = folder / f"weights-improvement-01-{val_acc}.weights.h5"
     model.save_weights(path)
@@ -423,10 +423,10 @@ def test_the_shipped_network_leaves_the_program_and_answers_as_predict_does(fres
     rows = mnist_keras.predict(setting.replace(precision="float32"))
     assert len(rows) == len(list(samples.iterdir()))
     for row in rows:
-        pixels = handwriting.look(row.file, (28, 28))[1][None]
-        chances = network.serve(pixels)["chances"].numpy()[0]
-        assert row.label == names[chances.argmax()]
-        assert row.confidence == pytest.approx(chances.max(), abs=1e-4)
+        pixels = handwriting.open_as_mnist(row.file, (28, 28))[1][None]
+        probabilities = network.serve(pixels)["chances"].numpy()[0]
+        assert row.label == names[probabilities.argmax()]
+        assert row.confidence == pytest.approx(probabilities.max(), abs=1e-4)
     for text in (capsys.readouterr().out, (path.parent / "README.txt").read_text("utf-8")):
         assert "white on black" in text and "digits/handwriting.py" in text
 
@@ -451,9 +451,11 @@ def test_a_network_that_centres_its_pictures_does_so_in_the_file(fresh, monkeypa
     for index, picture in enumerate(pictures):
         Image.fromarray(picture).save(fresh / "tmp" / f"{index}.png")
     setting = Setting(data_dir=fresh, precision="float32", format="keras")
-    chances = read_keras(mnist_keras.export(setting), pictures)
+    probabilities = read_keras(mnist_keras.export(setting), pictures)
     rows = mnist_keras.predict(setting)
-    assert [row.confidence for row in rows] == pytest.approx(list(chances.max(axis=1)), abs=1e-5)
+    assert [row.confidence for row in rows] == pytest.approx(
+        list(probabilities.max(axis=1)), abs=1e-5
+    )
 
 
 def test_the_command_says_what_it_wrote_and_nothing_else(fresh):
@@ -476,7 +478,7 @@ def test_without_weights_it_is_said_what_makes_them(tmp_path):
 
 def test_an_unknown_format_is_a_line_that_names_the_known_ones(capsys):
     with pytest.raises(SystemExit, match="2"):
-        command_line("", Setting, ["--mode", "export", "--format", "tflite"])
+        parse_command_line("", Setting, ["--mode", "export", "--format", "tflite"])
     (line,) = capsys.readouterr().err.splitlines()
     assert "--format: invalid choice: 'tflite'" in line
     assert all(name in line for name in FORMATS)

@@ -8,14 +8,14 @@ from keras import layers
 
 from classifier import faster as faster_module
 from classifier.faster import (
-    PARTS,
     PER_PICTURE,
+    SPLITS,
     Conv2D,
     Dropout,
-    InParts,
     MaxPooling2D,
+    SplitSequential,
     faster,
-    seen_pixels,
+    used_size,
 )
 from mnist_keras import build_model
 from setting import Setting
@@ -45,9 +45,9 @@ def with_other_weights(model: keras.Model) -> keras.Model:
     return model
 
 
-def pictures(count: int, size: tuple[int, int], grey: bool) -> tf.Tensor:
-    images = np.random.default_rng(0).random((count, *size, 1 if grey else 3), np.float32)
-    return tf.constant(np.repeat(images, 3, -1) if grey else images)
+def pictures(count: int, size: tuple[int, int], grayscale: bool) -> tf.Tensor:
+    images = np.random.default_rng(0).random((count, *size, 1 if grayscale else 3), np.float32)
+    return tf.constant(np.repeat(images, 3, -1) if grayscale else images)
 
 
 def assert_computes_the_same(plain: keras.Model, fast: keras.Model, images: tf.Tensor) -> None:
@@ -72,28 +72,32 @@ def assert_computes_the_same(plain: keras.Model, fast: keras.Model, images: tf.T
 # The article's network
 
 
-@pytest.mark.parametrize("grey", [True, False], ids=["grey", "colour"])
+@pytest.mark.parametrize("grayscale", [True, False], ids=["grayscale", "colour"])
 @pytest.mark.parametrize("size", SIZES)
-def test_output_and_gradients_are_the_article_network_s(size, grey):
+def test_output_and_gradients_are_the_article_network_s(size, grayscale):
     plain = with_other_weights(build_model(Setting(img_height=size[0], img_width=size[1])))
-    fast = faster(plain, grey)
-    assert type(fast) is InParts and fast.parts == PARTS
-    assert_computes_the_same(plain, fast, pictures(5, size, grey))
+    fast = faster(plain, grayscale)
+    assert type(fast) is SplitSequential and fast.parts == SPLITS
+    assert_computes_the_same(plain, fast, pictures(5, size, grayscale))
 
 
 def test_the_article_s_network_is_computed_by_faster_layers():
-    fast = faster(build_model(Setting()), grey=True)
+    fast = faster(build_model(Setting()), grayscale=True)
     assert [type(layer) for layer in fast.layers] == [
         *(Conv2D, MaxPooling2D, Conv2D, MaxPooling2D, Conv2D),
         *(layers.Flatten, Dropout, layers.Dense, Dropout, layers.Dense),
     ]
-    assert [layer.grey for layer in fast.layers if type(layer) is Conv2D] == [True, False, False]
+    assert [layer.grayscale for layer in fast.layers if type(layer) is Conv2D] == [
+        True,
+        False,
+        False,
+    ]
     assert fast.seen == (26, 26)
 
 
 def test_files_of_weights_fit_both(tmp_path):
     plain = with_other_weights(build_model(Setting()))
-    fast = faster(build_model(Setting()), grey=False)
+    fast = faster(build_model(Setting()), grayscale=False)
     plain.save_weights(tmp_path / "plain.weights.h5")
     fast.load_weights(tmp_path / "plain.weights.h5")
     for one, other in zip(plain.get_weights(), fast.get_weights(), strict=True):
@@ -103,20 +107,20 @@ def test_files_of_weights_fit_both(tmp_path):
 
 
 def test_it_can_be_written_by_keras_and_read_again(tmp_path):
-    fast = faster(with_other_weights(build_model(Setting())), grey=True)
+    fast = faster(with_other_weights(build_model(Setting())), grayscale=True)
     fast.save(tmp_path / "a.keras")
     again = keras.saving.load_model(tmp_path / "a.keras")
     assert (again.parts, tuple(again.seen)) == (fast.parts, fast.seen)
-    images = pictures(3, (28, 28), grey=True)
+    images = pictures(3, (28, 28), grayscale=True)
     np.testing.assert_array_equal(again(images), fast(images))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_batch_may_have_fewer_pictures_than_parts(count):
     plain = with_other_weights(build_model(Setting()))
-    fast = faster(plain, grey=True)
+    fast = faster(plain, grayscale=True)
     fast.parts = 2  # also where there is one core
-    images = pictures(count, (28, 28), grey=True)
+    images = pictures(count, (28, 28), grayscale=True)
     np.testing.assert_allclose(fast.predict(images, verbose=0), plain(images), atol=1e-5)
 
 
@@ -179,7 +183,9 @@ EDITS = {
 def test_an_edited_network_computes_the_same(name):
     chain = [type(layer).from_config(layer.get_config()) for layer in EDITS[name]]
     plain = with_other_weights(sequential((20, 17), *chain, layers.Flatten(), layers.Dense(3)))
-    assert_computes_the_same(plain, faster(plain, grey=True), pictures(4, (20, 17), grey=True))
+    assert_computes_the_same(
+        plain, faster(plain, grayscale=True), pictures(4, (20, 17), grayscale=True)
+    )
 
 
 def drawn_network(seed: int) -> keras.Sequential:
@@ -227,33 +233,33 @@ def drawn_network(seed: int) -> keras.Sequential:
 @pytest.mark.parametrize("seed", range(8))
 def test_a_drawn_network_computes_the_same(seed):
     plain = drawn_network(seed)
-    grey = bool(seed % 2)
-    images = pictures(3, plain.input_shape[1:3], grey)
-    assert_computes_the_same(plain, faster(plain, grey), images)
+    grayscale = bool(seed % 2)
+    images = pictures(3, plain.input_shape[1:3], grayscale)
+    assert_computes_the_same(plain, faster(plain, grayscale), images)
 
 
 def test_a_functional_network_is_left_to_keras():
     given = keras.Input((20, 20, 3))
     here = layers.Conv2D(3, 3, padding="same", activation="relu")(given)
     model = keras.Model(given, layers.Flatten()(layers.Add()([given, here])))
-    assert faster(model, grey=True) is model
+    assert faster(model, grayscale=True) is model
 
 
 def test_parts_are_computed_apart_only_if_no_picture_looks_at_another(monkeypatch):
     alone = sequential((20, 20), layers.Conv2D(4, 3), layers.LayerNormalization(), layers.Flatten())
-    assert faster(alone, grey=False).parts == PARTS
+    assert faster(alone, grayscale=False).parts == SPLITS
     together = sequential((20, 20), layers.Conv2D(4, 3), layers.BatchNormalization())
     regular = sequential((20, 20), layers.Conv2D(4, 3, activity_regularizer="l2"))
     unknown = sequential((20, 20), layers.Lambda(lambda images: images - tf.reduce_mean(images)))
     for model in (together, regular, unknown):
-        assert faster(model, grey=False).parts == 1
+        assert faster(model, grayscale=False).parts == 1
     assert layers.BatchNormalization not in PER_PICTURE
 
 
 def test_batch_normalization_learns_from_the_whole_batch():
     plain = sequential((12, 12), layers.Conv2D(4, 3), layers.BatchNormalization())
-    images = pictures(6, (12, 12), grey=False)
-    fast = faster(keras.models.clone_model(plain), grey=False)
+    images = pictures(6, (12, 12), grayscale=False)
+    fast = faster(keras.models.clone_model(plain), grayscale=False)
     fast.set_weights(plain.get_weights())
     np.testing.assert_allclose(fast(images, training=True), plain(images, training=True), atol=1e-5)
     for one, other in zip(plain.get_weights(), fast.get_weights(), strict=True):
@@ -263,7 +269,7 @@ def test_batch_normalization_learns_from_the_whole_batch():
 def test_activity_is_regularised_after_the_activation():
     plain = sequential((12, 12), layers.Conv2D(4, 3, activation="relu", activity_regularizer="l1"))
     plain = with_other_weights(sequential((12, 12), *plain.layers, layers.MaxPooling2D(2)))
-    fast, images = faster(plain, grey=False), pictures(4, (12, 12), grey=False)
+    fast, images = faster(plain, grayscale=False), pictures(4, (12, 12), grayscale=False)
     expected, said = (model(images) is not None and sum(model.losses) for model in (plain, fast))
     np.testing.assert_allclose(said, expected, rtol=1e-4)
 
@@ -271,7 +277,7 @@ def test_activity_is_regularised_after_the_activation():
 def test_on_a_gpu_layers_stay_keras_s_and_only_unseen_pixels_are_left_out(monkeypatch):
     monkeypatch.setattr(faster_module, "on_processor", lambda: False)
     plain = build_model(Setting())
-    fast = faster(plain, grey=True)
+    fast = faster(plain, grayscale=True)
     assert fast.layers == plain.layers and fast.parts == 1 and fast.seen == (26, 26)
 
 
@@ -296,14 +302,14 @@ def test_on_a_gpu_layers_stay_keras_s_and_only_unseen_pixels_are_left_out(monkey
 )
 def test_pixels_that_are_never_looked_at_are_known(chain, seen):
     chain = [type(layer).from_config(layer.get_config()) for layer in chain]
-    assert seen_pixels(sequential((20, 17), *chain)) == seen
+    assert used_size(sequential((20, 17), *chain)) == seen
 
 
 @pytest.mark.parametrize("size", [(28, 28), (24, 41), (33, 70), (130, 19)])
 def test_the_article_s_network_looks_at_all_that_is_seen_and_at_nothing_else(size):
     model = build_model(Setting(img_height=size[0], img_width=size[1]))
-    height, width = seen_pixels(model)
-    images = tf.Variable(pictures(1, size, grey=False))
+    height, width = used_size(model)
+    images = tf.Variable(pictures(1, size, grayscale=False))
     with tf.GradientTape() as tape:
         score = tf.reduce_sum(with_other_weights(model)(images) ** 2)
     looked_at = np.any(np.asarray(tape.gradient(score, images))[0] != 0, axis=-1)
@@ -342,7 +348,7 @@ def test_dropout_lets_the_gradient_through_where_it_kept_the_value():
     ],
 )
 def test_dropout_keeps_the_share_that_was_written(dropout, share):
-    fast = faster(sequential((20, 20), layers.Flatten(), dropout), grey=False)
+    fast = faster(sequential((20, 20), layers.Flatten(), dropout), grayscale=False)
     kept = fast(tf.ones([200, 20, 20, 3]), training=True).numpy()
     assert np.unique(kept).tolist() == pytest.approx([0, 1 / share])
     assert (kept != 0).mean() == pytest.approx(share, abs=0.15 if dropout.noise_shape else 0.01)
@@ -361,6 +367,6 @@ def test_a_function_of_the_reader_s_own_is_computed_as_written():
         *(layers.Flatten(), layers.Dense(3)),
     ]
     plain = with_other_weights(sequential((20, 17), *chain))
-    fast = faster(plain, grey=False)
-    assert_computes_the_same(plain, fast, pictures(4, (20, 17), grey=False))
+    fast = faster(plain, grayscale=False)
+    assert_computes_the_same(plain, fast, pictures(4, (20, 17), grayscale=False))
     assert fast.parts == 1  # it might look at the whole batch

@@ -9,18 +9,25 @@ from pathlib import Path
 import pytest
 
 from classifier.console import InputError
-from classifier.files import make_folder, save, whole_file, whole_folder, write_csv, written
+from classifier.files import (
+    atomic_file,
+    atomic_folder,
+    make_folder,
+    try_write,
+    write_csv,
+    write_file,
+)
 
 
 def test_a_whole_file_stands_there_whole_or_not_at_all(tmp_path):
     path = tmp_path / "model.json"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole_file(path) as partial:
+    with pytest.raises(RuntimeError), atomic_file(path) as partial:
         partial.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         assert partial.suffix == path.suffix
         partial.write_text("new")
         assert path.read_text() == "old"
@@ -29,9 +36,9 @@ def test_a_whole_file_stands_there_whole_or_not_at_all(tmp_path):
 
 
 def test_two_programs_that_write_one_report_do_not_share_a_half_file(tmp_path, monkeypatch):
-    with whole_file(tmp_path / "predictions.csv") as one:
+    with atomic_file(tmp_path / "predictions.csv") as one:
         monkeypatch.setattr(os, "getpid", lambda: 1)
-        with whole_file(tmp_path / "predictions.csv") as other:
+        with atomic_file(tmp_path / "predictions.csv") as other:
             assert one != other
             other.write_text("other")
         one.write_text("one")
@@ -40,14 +47,14 @@ def test_two_programs_that_write_one_report_do_not_share_a_half_file(tmp_path, m
 
 def test_a_file_that_cannot_be_written_is_named_as_the_user_knows_it(tmp_path):
     path = tmp_path / "missing" / "model.json"
-    with pytest.raises(FileNotFoundError) as failure, whole_file(path) as partial:
+    with pytest.raises(FileNotFoundError) as failure, atomic_file(path) as partial:
         partial.write_text("new")
     assert failure.value.filename == str(path)
 
 
 def test_saving_again_replaces_the_file(tmp_path):
     for content in (b"old", b"new"):
-        save(tmp_path / "raw.gz", content)
+        write_file(tmp_path / "raw.gz", content)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new"]
 
 
@@ -61,13 +68,13 @@ def test_a_table_can_hold_any_file_name(tmp_path):
         ]
 
 
-def test_a_whole_folder_stands_there_whole_or_not_at_all(tmp_path):
+def test_an_atomic_folder_stands_there_whole_or_not_at_all(tmp_path):
     path = tmp_path / "export" / "onnx"
-    with pytest.raises(RuntimeError), whole_folder(path) as partial:
+    with pytest.raises(RuntimeError), atomic_folder(path) as partial:
         (partial / "half").touch()
         raise RuntimeError
     assert not any(path.parent.iterdir())
-    with whole_folder(path) as partial:
+    with atomic_folder(path) as partial:
         (partial / "old").touch()
         assert not path.exists()
     assert [file.name for file in path.iterdir()] == ["old"]
@@ -77,7 +84,7 @@ def test_a_whole_folder_stands_there_whole_or_not_at_all(tmp_path):
 def test_a_folder_that_stood_there_is_kept(tmp_path, capsys):
     path = tmp_path / "onnx"
     for name in ("old", "new"):
-        with whole_folder(path) as partial:
+        with atomic_folder(path) as partial:
             (partial / name).touch()
     (kept,) = (tmp_path / "previous").iterdir()
     assert (kept / "onnx" / "old").exists() and (path / "new").exists()
@@ -87,15 +94,15 @@ def test_a_folder_that_stood_there_is_kept(tmp_path, capsys):
 
 def test_what_a_killed_program_had_half_written_of_a_folder_is_cleared_away(tmp_path):
     program = (
-        "import os, pathlib, sys; from classifier.files import whole_folder\n"
-        "with whole_folder(pathlib.Path(sys.argv[1], 'onnx')) as partial:\n"
+        "import os, pathlib, sys; from classifier.files import atomic_folder\n"
+        "with atomic_folder(pathlib.Path(sys.argv[1], 'onnx')) as partial:\n"
         " (partial / 'half').touch(); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", program, tmp_path], cwd=Path(__file__).parents[1])
     assert list(tmp_path.glob(".partial-*/onnx/half"))
-    with whole_folder(tmp_path / "litert") as other:
+    with atomic_folder(tmp_path / "litert") as other:
         assert list(tmp_path.glob(".partial-*/*/")) == [other]
-        with whole_folder(tmp_path / "keras"):
+        with atomic_folder(tmp_path / "keras"):
             pass  # another program does not clear away what this one is at
         assert other.is_dir()
     assert {path.name for path in tmp_path.iterdir()} == {"litert", "keras"}
@@ -107,6 +114,6 @@ def test_a_file_where_a_folder_is_wanted_is_named(tmp_path, place, capsys):
     said = "taken: a file; a folder is wanted here"
     with pytest.raises(InputError, match=said):
         make_folder(tmp_path / place)
-    assert not written(tmp_path / place / "report.csv", Path.touch)
+    assert not try_write(tmp_path / place / "report.csv", Path.touch)
     assert said in capsys.readouterr().err
     assert (tmp_path / "taken").read_text() == "the user's own"

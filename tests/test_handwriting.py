@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from classifier.opener import MAX_PIXELS
 from digits.drawn import draw
-from digits.handwriting import NoInkError, first_look, ink_threshold, ruled_lines, to_mnist
+from digits.handwriting import NoInkError, extract_digit, ink_threshold, ruled_lines, to_mnist
 from tests.pages import draw_pole
 
 # a 2 with a flourish: neither symmetric nor centred, so that no flip or turn goes unnoticed
@@ -332,8 +332,8 @@ def test_photographed_digits_look_as_the_digits_themselves(rng):
 
 
 def test_ink_and_paper_are_two_tones_and_a_picture_of_things_has_more(rng):
-    assert first_look(noisy(written(), rng, 8)).two_toned > 0.9
-    assert first_look(draw_pole()).two_toned < 0.6
+    assert extract_digit(noisy(written(), rng, 8)).two_toned > 0.9
+    assert extract_digit(draw_pole()).two_toned < 0.6
 
 
 # ---------------------------------------------------------------- blank, odd and broken pictures

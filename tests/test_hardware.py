@@ -16,7 +16,7 @@ from tensorflow.python.framework import config as framework
 
 import mnist_keras
 from classifier import hardware, run_folder
-from classifier.trained import find
+from classifier.trained_run import find_run
 from classifier.weights import load_weights
 from setting import Setting
 from tests.networks import narrow
@@ -32,10 +32,10 @@ def gpu(monkeypatch, *capabilities):
 
 def test_what_was_asked_for_is_taken_and_the_article_s_recipe_is_float32(monkeypatch):
     gpu(monkeypatch, (9, 0))
-    assert hardware.precision("float32", "tuned") == "float32"
-    assert hardware.precision("mixed_bfloat16", "article") == "mixed_bfloat16"
-    assert hardware.precision("auto", "article") == "float32"
-    assert hardware.precision("auto", "tuned") == "mixed_bfloat16"
+    assert hardware.choose_precision("float32", "tuned") == "float32"
+    assert hardware.choose_precision("mixed_bfloat16", "article") == "mixed_bfloat16"
+    assert hardware.choose_precision("auto", "article") == "float32"
+    assert hardware.choose_precision("auto", "tuned") == "mixed_bfloat16"
 
 
 def test_bfloat16_is_taken_only_if_every_gpu_multiplies_it(monkeypatch):
@@ -46,7 +46,7 @@ def test_bfloat16_is_taken_only_if_every_gpu_multiplies_it(monkeypatch):
         ([(9, 0), (7, 5)], "float32"),
     ):
         gpu(monkeypatch, *capabilities)
-        assert hardware.precision("auto", "tuned") == expected
+        assert hardware.choose_precision("auto", "tuned") == expected
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_without_a_gpu_bfloat16_is_taken_if_the_processor_multiplies_it(
     gpu(monkeypatch)
     (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags} sse\n")
     monkeypatch.setattr(hardware, "Path", lambda path: tmp_path / "cpuinfo")
-    assert hardware.precision("auto", "tuned") == expected
+    assert hardware.choose_precision("auto", "tuned") == expected
     (tmp_path / "cpuinfo").unlink()  # not Linux
-    assert hardware.precision("auto", "tuned") == "float32"
+    assert hardware.choose_precision("auto", "tuned") == "float32"
 
 
 # Devices
@@ -95,7 +95,7 @@ def test_two_devices_train_as_one(on_two_devices):
         assert second < first
         best = run_folder.checkpoints(folder / name / "model_weight")[0]
         assert load_weights(narrow(Setting()), best) in (1, 2)
-        accuracies.append(float(run_folder.CHECKPOINT_NAME.fullmatch(best.name)[2]))
+        accuracies.append(float(run_folder.CHECKPOINT_PATTERN.fullmatch(best.name)[2]))
     assert abs(accuracies[0] - accuracies[1]) < 0.1
 
 
@@ -115,29 +115,29 @@ def test_memory_is_asked_for_as_it_is_needed_unless_tensorflow_is_at_work_alread
     gpu(monkeypatch, (9, 0), (9, 0))
     details = {"device_name": "H100"}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: details)
-    monkeypatch.setattr(hardware, "devices", lambda: ["/device:CPU:0"])
+    monkeypatch.setattr(hardware, "device_names", lambda: ["/device:CPU:0"])
     grown = []
 
     def grow(device, enable):
         grown.append(enable)
 
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grow)
-    hardware.use_devices()
+    hardware.make_strategy()
     assert grown == [True, True]
 
     def too_late(device, enable):
         raise RuntimeError("Physical devices cannot be modified after being initialized")
 
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", too_late)
-    hardware.use_devices()
+    hardware.make_strategy()
     assert capsys.readouterr() == ("running on 2 GPU: H100, H100\n" * 2, "")
 
 
 def test_a_single_core_is_one_core(monkeypatch, capsys):
     gpu(monkeypatch)
     for count, said in ((1, "1 core\n"), (2, "2 cores\n")):
-        monkeypatch.setattr(hardware, "cores", lambda count=count: count)
-        hardware.use_devices()
+        monkeypatch.setattr(hardware, "cpu_count", lambda count=count: count)
+        hardware.make_strategy()
         assert capsys.readouterr().out == f"running on the CPU, {said}"
 
 
@@ -145,7 +145,7 @@ def test_a_gpu_that_is_hidden_from_the_process_is_none(monkeypatch):
     seen = [tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")]
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: seen)
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: [])
-    assert hardware.gpus() == [] and hardware.on_processor()
+    assert hardware.gpus() == [] and hardware.runs_on_cpu()
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_gpus_are_left_alone_for_few_pictures(tmp_path, monkeypatch, count, spar
     for index in range(count):
         (tmp_path / f"{index % 2}").mkdir(exist_ok=True)
         (tmp_path / f"{index % 2}" / f"{index}.png").touch()
-    hardware.spare_gpus(str(tmp_path))
+    hardware.hide_gpus_for_few(str(tmp_path))
     assert hidden == [([], "GPU")] * spared
 
 
@@ -166,10 +166,10 @@ def test_gpus_are_left_alone_for_a_single_picture_and_not_for_who_knows_how_many
 ):
     hidden = []
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda *given: hidden.append(given))
-    hardware.spare_gpus(str(tmp_path / "gone"))
+    hardware.hide_gpus_for_few(str(tmp_path / "gone"))
     assert not hidden
     (tmp_path / "1.png").touch()
-    hardware.spare_gpus(str(tmp_path / "1.png"))
+    hardware.hide_gpus_for_few(str(tmp_path / "1.png"))
     assert hidden == [([], "GPU")]
 
 
@@ -225,7 +225,7 @@ def test_on_a_gpu_training_is_compiled_if_its_steps_pay_for_it_and_validation_ne
     gpu_in_keras_s_eyes, model, compiled, steps, expected
 ):
     assert model.jit_compile  # as Keras would have it
-    hardware.choose_compiling(model, steps)
+    hardware.set_jit_compile(model, steps)
     images, values = np.ones((6, 4), np.float32), np.ones((6, 1), np.float32)
     model.fit(images, values, validation_data=(images[:5], values[:5]), batch_size=3, verbose=0)
     assert compiled == [False, expected]
@@ -233,7 +233,7 @@ def test_on_a_gpu_training_is_compiled_if_its_steps_pay_for_it_and_validation_ne
 
 def test_a_network_that_only_predicts_is_not_compiled(gpu_in_keras_s_eyes, compiled):
     setting = Setting(checkpoint_path=str(SHIPPED), precision="float32")
-    network, _ = mnist_keras.load_network(find(setting), grey=True)
+    network, _ = mnist_keras.load_network(find_run(setting), grayscale=True)
     network.predict(np.zeros((2, 28, 28, 3), np.float32), verbose=0)
     assert True not in compiled
 
@@ -243,11 +243,11 @@ def test_nothing_is_compiled_for_a_processor_nor_where_the_same_seed_must_give_t
 ):
     with monkeypatch.context() as patch:
         patch.setattr(hardware, "gpus", list)
-        hardware.choose_compiling(model, ENOUGH)
+        hardware.set_jit_compile(model, ENOUGH)
         assert model.jit_compile is False
     monkeypatch.setattr(framework, "is_op_determinism_enabled", lambda: True)
     model.compile("sgd", "mse")
-    hardware.choose_compiling(model, ENOUGH)
+    hardware.set_jit_compile(model, ENOUGH)
     assert model.jit_compile is False and not recwarn.list
 
 

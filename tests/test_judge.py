@@ -21,8 +21,8 @@ def test_digits_are_digits(written, networks):
 
 def test_mnists_digits_stay_sure(mnist_idx, networks):
     images = np.asarray(idx.decode_part(mnist_idx, "test")[0])
-    chances, is_digit = networks
-    unsure = (chances(images).max(axis=1) < UNSURE) | (is_digit(images) < page.DOUBTFUL)
+    probabilities, is_digit = networks
+    unsure = (probabilities(images).max(axis=1) < UNSURE) | (is_digit(images) < page.DOUBTFUL)
     assert unsure.mean() <= 0.015
 
 
@@ -83,6 +83,6 @@ def test_training_makes_a_judge(tmp_path, written, monkeypatch):
     assert len(images) == len(labels) == 1000 + 300 + 200 + 200
     assert (labels == judge.NO_DIGIT).sum() == 200
     judge.save_judge(judge.train_judge(images, labels, seed=0), tmp_path / "judge.npz")
-    chances = judge.load_judge(tmp_path / "judge.npz")(images[:10])
-    assert chances.shape == (10,)
-    assert ((chances >= 0) & (chances <= 1)).all()
+    probabilities = judge.load_judge(tmp_path / "judge.npz")(images[:10])
+    assert probabilities.shape == (10,)
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()

@@ -24,7 +24,7 @@ def network():
 
 def finish_epochs(network, data_dir, first, last):
     """What a training does with files from one epoch to another."""
-    callback = run_folder.Checkpoint(data_dir / "model_weight", data_dir / "report", 9, 1)
+    callback = run_folder.BestCheckpoint(data_dir / "model_weight", data_dir / "report", 9, 1)
     callback.set_model(network)
     for epoch in range(first, last + 1):
         callback.on_epoch_begin(epoch - 1)
@@ -93,7 +93,7 @@ def test_killed_during_the_move_of_an_earlier_run_every_file_is_in_one_of_two_pl
         names = {path.name for path in data_dir.rglob("*.*")}
         assert {"model.json", "split.json"} < names
         with killed_after(operations):
-            run_folder.move_earlier_run(folder, data_dir / "report")
+            run_folder.archive_previous_run(folder, data_dir / "report")
         assert {path.name for path in data_dir.rglob("*.*")} >= names
         assert kill.broken_files(data_dir) == []
         # What is left in place can be used.

@@ -5,7 +5,7 @@ import gc
 import pytest
 
 from classifier import machine
-from classifier.machine import free_memory, never_garbage
+from classifier.machine import free_memory, no_garbage_collection
 
 
 def is_searched(thing) -> bool:
@@ -14,7 +14,7 @@ def is_searched(thing) -> bool:
 
 def test_what_is_imported_is_never_searched_for_garbage():
     gc.unfreeze()
-    with never_garbage():
+    with no_garbage_collection():
         assert not gc.isenabled()
         imported = ["a module"]
     assert gc.isenabled()
@@ -23,7 +23,7 @@ def test_what_is_imported_is_never_searched_for_garbage():
 
 
 def test_garbage_is_searched_for_again_after_an_import_that_failed():
-    with pytest.raises(ImportError), never_garbage():
+    with pytest.raises(ImportError), no_garbage_collection():
         raise ImportError
     assert gc.isenabled()
 

@@ -19,16 +19,16 @@ from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 import mnist_keras
-from classifier import batches, charts, description, faster, opener, recipe, report, run_folder
+from classifier import batches, charts, faster, metadata, opener, recipe, report, run_folder
 from classifier.console import InputError
-from classifier.faster import InParts
+from classifier.faster import SplitSequential
 from classifier.opener import decode
-from classifier.predictions import see
+from classifier.predictions import load_pictures
 from classifier.weights import load_weights
 from digits import handwriting
 from digits.drawn import draw
 from digits.handwriting import to_mnist
-from mnist_keras import build_model, data_generator, evaluate, network, predict, train
+from mnist_keras import build_model, data_generator, evaluate, predict, prepare_network, train
 from setting import Setting
 from tests import networks
 
@@ -77,8 +77,8 @@ def test_large_pictures_do_not_make_a_network_of_hundreds_of_millions_of_weights
 
 
 def test_the_article_s_recipe_computes_the_network_as_keras_does_and_the_tuned_one_faster():
-    assert type(network(Setting(recipe="article"), grey=True)) is keras.Sequential
-    assert type(network(Setting(), grey=True)) is InParts
+    assert type(prepare_network(Setting(recipe="article"), grayscale=True)) is keras.Sequential
+    assert type(prepare_network(Setting(), grayscale=True)) is SplitSequential
 
 
 # The pictures
@@ -102,7 +102,7 @@ def test_drawn_digits_join_pictures_of_digits_and_of_nothing_else(data_dir, monk
         setting = Setting(data_dir=str(data_dir), seed=4)
         return mnist_keras.choose_recipe(setting, "", *data_generator(setting), digits)
 
-    assert choose(digits=True).grey and joined == [4]
+    assert choose(digits=True).grayscale and joined == [4]
     choose(digits=False)
     assert joined == [4]
 
@@ -138,15 +138,15 @@ def test_train_learns_and_leaves_the_best_checkpoint_a_description_and_curves(tr
 
 
 def test_what_is_trained_is_described_so_that_it_is_known_again(trained):
-    said = description.read(trained / "model_weight")
-    written = description.of_network(build_model(Setting()))
-    assert description.network_difference(said["network"], written) is None
+    said = metadata.read_metadata(trained / "model_weight")
+    written = metadata.network_config(build_model(Setting()))
+    assert metadata.config_difference(said["network"], written) is None
 
 
 def test_train_says_what_it_left_and_what_comes_next(data_dir, narrow, capsys):
     train(Setting(data_dir=str(data_dir), epochs=1, batch_size=100))
     best = run_folder.checkpoints(data_dir / "model_weight")[0]
-    val_acc = run_folder.CHECKPOINT_NAME.fullmatch(best.name)[2]
+    val_acc = run_folder.CHECKPOINT_PATTERN.fullmatch(best.name)[2]
     *_, result, seconds, command = capsys.readouterr().out.splitlines()
     assert result == f"best epoch 01, val_acc {val_acc}: {best}"
     assert re.fullmatch(r"trained in \d+ s; what it is worth on the test pictures:", seconds)
@@ -179,14 +179,14 @@ def test_a_run_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(
         with h5py.File(folder / "model_weight" / run_folder.LAST_EPOCH) as file:
             return file.attrs["sha256"]
 
-    class Interrupt(run_folder.Checkpoint):
+    class Interrupt(run_folder.BestCheckpoint):
         def on_train_batch_begin(self, batch, logs=None):
             if len(self.rows) == 1 and batch >= 3:
                 raise KeyboardInterrupt
 
     whole = weights_after(tmp_path / "one")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder, "Checkpoint", Interrupt)
+        patch.setattr(run_folder, "BestCheckpoint", Interrupt)
         with pytest.raises(KeyboardInterrupt):
             weights_after(tmp_path / "two")
     assert capsys.readouterr().err.endswith(
@@ -202,7 +202,7 @@ def test_a_run_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(
 def test_a_short_run_can_be_continued_as_a_longer_one(
     tmp_path, few_digits, narrow, monkeypatch, capsys
 ):
-    monkeypatch.setattr(recipe, "SHORT_RUN", 1)
+    monkeypatch.setattr(recipe, "SHORT_RUN_EPOCHS", 1)
     train_dir = str(few_digits / "train")
     setting = Setting(data_dir=str(tmp_path), train_dir=train_dir, epochs=1, batch_size=40)
     train(setting)
@@ -265,7 +265,7 @@ def test_pictures_are_learned_from_as_the_recipe_sees_them(tmp_path, how):
     images, labels = next(iter(plan.validation))
     assert np.ptp(images) == (0 if how == "article" else 1)
     if how == "tuned":
-        assert plan.grey and np.mean(images) > 0.5  # white paper
+        assert plan.grayscale and np.mean(images) > 0.5  # white paper
 
 
 # evaluate
@@ -319,7 +319,7 @@ def test_pictures_that_came_since_are_not_measured_on_as_if_they_were_held_out(
         save(copy / "train" / "3", f"!{index}.png", np.zeros((28, 28), np.uint8))
     _, acc = evaluate(Setting(data_dir=str(copy)))
     best = run_folder.checkpoints(copy / "model_weight")[0]
-    assert f"{acc:.5f}" == run_folder.CHECKPOINT_NAME.fullmatch(best.name)[2]
+    assert f"{acc:.5f}" == run_folder.CHECKPOINT_PATTERN.fullmatch(best.name)[2]
     assert "(300 images)" in capsys.readouterr().out
 
 
@@ -411,17 +411,17 @@ def test_only_the_files_that_are_named_are_predicted(trained, tmp_path):
 
 def test_of_many_pictures_only_those_on_the_sheets_stay_in_memory(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "INFERENCE_PIXELS", 5 * 28 * 28)
-    monkeypatch.setattr(charts, "SHEET", 2)
-    monkeypatch.setattr(charts, "MOST_DRAWN", 4)
+    monkeypatch.setattr(charts, "SHEET_SIZE", 2)
+    monkeypatch.setattr(charts, "MAX_DRAWN", 4)
     for index, image in enumerate(draw(12, seed=5)[0]):
         save(tmp_path / "tmp", f"{index}.png", image)
     with monkeypatch.context() as patch:
         drawn = []
-        patch.setattr(report, "predictions", lambda folder, rows: drawn.extend(rows))
+        patch.setattr(report, "write_prediction_report", lambda folder, rows: drawn.extend(rows))
         predict(Setting(data_dir=str(trained), imp_dir=str(tmp_path / "tmp")))
     least_sure = sorted(row.confidence for row in drawn)[:4]
-    assert sorted(r.confidence for r in drawn if r.given is not None) == least_sure
-    assert all((r.given is None) == (r.seen is None) for r in drawn)
+    assert sorted(r.confidence for r in drawn if r.original is not None) == least_sure
+    assert all((r.original is None) == (r.network_input is None) for r in drawn)
     predict(Setting(data_dir=str(trained), imp_dir=str(tmp_path / "tmp")))  # they can be drawn
 
 
@@ -433,12 +433,12 @@ def test_a_picture_is_cleaned_up_for_the_network_or_taken_as_it_is(tmp_path):
     file = str(tmp_path / "1.png")
     save(tmp_path, "1.png", pixels, exif=exif)
     (clean,), (plain,) = (
-        see([file], functools.partial(look, size=(28, 28)))
-        for look in (handwriting.look, opener.look)
+        load_pictures([file], functools.partial(look, size=(28, 28)))
+        for look in (handwriting.open_as_mnist, opener.open_and_resize)
     )
     for seen in (clean, plain):
-        assert seen.file == file and seen.given.shape == (84, 38, 3)
-        np.testing.assert_array_equal(seen.given[[20, -20], 19], [(200, 0, 0), (255, 255, 255)])
+        assert seen.file == file and seen.original.shape == (84, 38, 3)
+        np.testing.assert_array_equal(seen.original[[20, -20], 19], [(200, 0, 0), (255, 255, 255)])
     np.testing.assert_array_equal(plain.pixels, decode(file, (28, 28)))
     np.testing.assert_array_equal(clean.pixels[..., 0], to_mnist(file))
     assert clean.pixels.shape == (28, 28, 3)
@@ -567,14 +567,14 @@ def history_and_names(few_digits, folder, **given):
     history = train(setting).history
     _, measured = evaluate(setting)
     best = run_folder.checkpoints(folder / "model_weight")[0]
-    named = run_folder.CHECKPOINT_NAME.fullmatch(best.name)[2]
+    named = run_folder.CHECKPOINT_PATTERN.fullmatch(best.name)[2]
     return history["loss"], named, f"{measured:.5f}"
 
 
 def build_in_one_part(patch, name):
     """Have that network built, and its batches not halved: test_faster.py has them halved."""
     patch.setattr(mnist_keras, "build_model", EDITS[name])
-    patch.setattr(faster, "PARTS", 1)
+    patch.setattr(faster, "SPLITS", 1)
 
 
 @pytest.fixture(scope="session")
@@ -621,7 +621,7 @@ def test_with_another_optimizer_loss_and_metrics_too(
     def compile_otherwise(model, _, **given):
         compiled(model, optimizer, **given | {"loss": loss, "metrics": metrics})
 
-    monkeypatch.setattr(InParts, "compile", compile_otherwise)
+    monkeypatch.setattr(SplitSequential, "compile", compile_otherwise)
     monkeypatch.setattr(mnist_keras, "build_model", chain(CONVOLUTION, POOL, FLAT))
     _, named, measured = history_and_names(few_digits, tmp_path)
     assert measured == named

@@ -6,16 +6,16 @@ from helpers import save, write_digits
 from PIL import Image
 
 from classifier.opener import decode
-from classifier.pictures import TURNS, Pictures
+from classifier.pictures import ROTATION_EPOCHS, ImageSet
 from digits import mnist_like
 from digits.drawn import draw
 from digits.mnist_like import DRAWN_SHARE, looks_like_mnist, with_drawn_digits
 
 
-def grey_digits(count: int) -> Pictures:
+def grey_digits(count: int) -> ImageSet:
     images, labels = draw(count, seed=1)
     paths = np.array([f"{index}.png" for index in range(count)])
-    return Pictures(paths, labels.astype(np.int32), images[..., None], (28, 28), decode)
+    return ImageSet(paths, labels.astype(np.int32), images[..., None], (28, 28), decode)
 
 
 def paths_in(folder):
@@ -56,20 +56,20 @@ def test_drawn_digits_join_them_each_with_its_label():
     pictures = grey_digits(960)
     joined = with_drawn_digits(pictures, seed=3)
     images, labels = draw(240, seed=3)
-    assert len(images) == TURNS * DRAWN_SHARE * 960 == joined.in_turn
-    assert joined.an_epoch == 1040
+    assert len(images) == ROTATION_EPOCHS * DRAWN_SHARE * 960 == joined.rotating
+    assert joined.epoch_size == 1040
     for field in ("paths", "labels", "pixels"):
         np.testing.assert_array_equal(getattr(joined, field)[:960], getattr(pictures, field))
         assert len(getattr(joined, field)) == 1200
     np.testing.assert_array_equal(joined.labels[960:], labels)
     np.testing.assert_array_equal(joined.pixels[960:, ..., 0], images)
-    assert joined.labels.dtype == np.int32 and joined.grey
+    assert joined.labels.dtype == np.int32 and joined.grayscale
     assert set(labels.tolist()) == set(range(10))
 
 
 def test_among_many_pictures_there_are_no_more_than_do_good(monkeypatch):
-    monkeypatch.setattr(mnist_like, "MOST_DRAWN", 50)
-    assert with_drawn_digits(grey_digits(960), seed=3).an_epoch == 1010
+    monkeypatch.setattr(mnist_like, "MAX_DRAWN", 50)
+    assert with_drawn_digits(grey_digits(960), seed=3).epoch_size == 1010
 
 
 def test_another_seed_draws_other_digits():

@@ -22,7 +22,7 @@ from test_download import Mirror, good, hangs_before_the_answer
 
 import mnist_parser
 from classifier.console import InputError
-from classifier.download import PATIENCE, NoMirrorError
+from classifier.download import TIMEOUT, NoMirrorError
 from classifier.idx import encode_idx
 from digits.drawn import draw
 from mnist_parser import (
@@ -413,7 +413,7 @@ def test_other_files_under_mnist_s_names_are_not_mixed_with_a_download(mirror, d
 
 
 def test_a_hanging_network_costs_less_than_10_seconds_in_all():
-    assert len(mnist_parser.MIRRORS) * PATIENCE < 10
+    assert len(mnist_parser.MIRRORS) * TIMEOUT < 10
     assert all(url.startswith("https://") for url in mnist_parser.MIRRORS)
 
 

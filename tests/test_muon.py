@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from classifier.muon import Muon, orthogonal
+from classifier.muon import Muon, orthogonalize
 
 
 def step(layer: layers.Layer, optimizer: keras.optimizers.Optimizer, seed: int = 0) -> dict:
@@ -28,7 +28,7 @@ def built(layer: layers.Layer, *shape: int) -> layers.Layer:
 def test_a_matrix_keeps_its_directions_and_goes_about_as_far_in_each(shape):
     matrix = np.random.default_rng(0).normal(size=shape).astype("f4")
     left, _, right = np.linalg.svd(matrix, full_matrices=False)
-    along = left.T @ orthogonal(matrix).numpy() @ right.T
+    along = left.T @ orthogonalize(matrix).numpy() @ right.T
     assert np.diag(along).min() > 0.5 and np.diag(along).max() < 1.3
     assert np.abs(along - np.diag(np.diag(along))).max() < 0.01
 
@@ -42,14 +42,14 @@ def test_no_direction_is_gone_too_far_in_if_a_few_are_much_stronger_than_the_oth
     left, right = (np.linalg.qr(draw.normal(size=(n, 256)))[0] for n in (256, 1152))
     matrix = (left / np.arange(1, 257) @ right.T).astype("f4")
     # 1.2 in float32, 2.3 with ten bits, 350 with the seven of bfloat16
-    assert np.linalg.svd(orthogonal(matrix), compute_uv=False).max() < 1.3
+    assert np.linalg.svd(orthogonalize(matrix), compute_uv=False).max() < 1.3
 
 
 def test_what_is_nothing_stays_nothing():
     matrix = np.random.default_rng(0).normal(size=(9, 64)).astype("f4")
     repeated = np.repeat(matrix, 3, axis=0)  # grey pictures: the gradients of three channels
-    assert not orthogonal(np.zeros((27, 64), "f4")).numpy().any()
-    found = np.linalg.svd(orthogonal(repeated), compute_uv=False)
+    assert not orthogonalize(np.zeros((27, 64), "f4")).numpy().any()
+    found = np.linalg.svd(orthogonalize(repeated), compute_uv=False)
     assert found[8] > 0.5 and found[9] < 0.01
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 from classifier import opener
-from classifier.opener import decode, decode_as_article, on_white, open_picture, small
+from classifier.opener import decode, decode_as_article, on_white, open_picture, thumbnail
 from classifier.pictures import load
 
 # Opened
@@ -42,7 +42,7 @@ def test_a_picture_is_cut_down_to_a_thumbnail_on_white(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     save(tmp_path, "1.png", pixels, exif=exif)
-    given = small(open_picture(tmp_path / "1.png"))
+    given = thumbnail(open_picture(tmp_path / "1.png"))
     assert given.shape == (84, 38, 3)
     np.testing.assert_array_equal(given[[20, -20], 19], [(200, 0, 0), (255, 255, 255)])
 

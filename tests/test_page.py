@@ -37,11 +37,11 @@ def test_drawn_pages_are_read(kind, networks, written):
         image, rows = draw_page(kind, rng, *written)
         wrong += distance("".join(rows), read(image, networks).text.replace(" ", ""))
         total += sum(map(len, rows))
-    assert wrong / total <= MOST_WRONG.get(kind, 0.15)
+    assert wrong / total <= MAX_WRONG.get(kind, 0.15)
 
 
 # Of drawn digits, which are less careful than people's, a twentieth is misread when alone.
-MOST_WRONG = {"touching": 0.25, "cells": 0.3, "all": 0.25}
+MAX_WRONG = {"touching": 0.25, "cells": 0.3, "all": 0.25}
 
 
 def laid_out(digits, places, side=60, size=(640, 400)):
@@ -57,8 +57,8 @@ def laid_out(digits, places, side=60, size=(640, 400)):
 def ten(written, networks):
     """A well-written picture of each digit."""
     images, labels = written
-    chances, is_digit = networks
-    likeness = chances(images)[np.arange(len(labels)), labels] * is_digit(images)
+    probabilities, is_digit = networks
+    likeness = probabilities(images)[np.arange(len(labels)), labels] * is_digit(images)
     return [images[np.argmax(np.where(labels == d, likeness, -1))] for d in range(10)]
 
 
@@ -120,9 +120,9 @@ def test_one_digit_is_read_as_ever(tmp_path, ten, networks, read_file):
     file = tmp_path / "7.png"
     laid_out([ten[7]], [(200, 100)], side=200).save(file)
     answer = read_file(file)
-    assert answer.label == "7" and not answer.parts
-    chances = networks[0](handwriting.to_mnist(file)[None])[0]
-    assert answer.confidence == pytest.approx(chances.max())
+    assert answer.label == "7" and not answer.detections
+    probabilities = networks[0](handwriting.to_mnist(file)[None])[0]
+    assert answer.confidence == pytest.approx(probabilities.max())
 
 
 def test_several_digits_are_several(tmp_path, ten, read_file):

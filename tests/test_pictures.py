@@ -17,12 +17,12 @@ from classifier.pictures import (
     check_balance,
     check_classes,
     class_folders,
-    endings,
+    extensions,
     file_names,
     list_pictures,
     load,
-    load_only,
-    name_left_out,
+    select_files,
+    warn_ignored,
 )
 from mnist_keras import data_generator
 from setting import Setting
@@ -46,7 +46,7 @@ def test_empty_classes_are_named_and_left_out(tmp_path, capsys):
     (tmp_path / "cat" / "song.mp3").touch()
     (tmp_path / "cat" / ".DS_Store").touch()
     assert class_folders(str(tmp_path)) == ["cat", "dog"]
-    name_left_out(str(tmp_path), endings("tuned"))
+    warn_ignored(str(tmp_path), extensions("tuned"))
     empty, others = capsys.readouterr().err.splitlines()
     assert empty.endswith("no pictures in them: empty")
     assert others.endswith("these endings aren't read: 1 .mp3, 1 .txt")
@@ -56,20 +56,20 @@ def test_pictures_beside_the_classes_folders_are_counted_and_one_is_named(tmp_pa
     save(tmp_path / "cat", "1.png", np.zeros((3, 3), np.uint8))
     for name in (".hidden.png", "notes.txt"):
         (tmp_path / name).touch()
-    name_left_out(str(tmp_path), endings("tuned"))
+    warn_ignored(str(tmp_path), extensions("tuned"))
     assert capsys.readouterr().err == ""
     said = f"NOTE: {tmp_path}: pictures in no class's folder, left out: "
     for name, named in (("b.png", "1 (b.png)"), ("a.JPG", "2 (a.JPG, …)")):
         (tmp_path / name).touch()
-        name_left_out(str(tmp_path), endings("tuned"))
+        warn_ignored(str(tmp_path), extensions("tuned"))
         assert capsys.readouterr().err == f"{said}{named}\n"
 
 
 def test_the_article_s_recipe_takes_fewer_formats_and_says_so(tmp_path, capsys):
     save(tmp_path / "cat", "1.webp", np.zeros((3, 3), np.uint8))
-    name_left_out(str(tmp_path), endings("tuned"))
+    warn_ignored(str(tmp_path), extensions("tuned"))
     assert capsys.readouterr().err == ""
-    name_left_out(str(tmp_path), endings("article"))
+    warn_ignored(str(tmp_path), extensions("article"))
     assert capsys.readouterr().err.endswith("aren't read: 1 .webp\n")
 
 
@@ -135,7 +135,7 @@ def test_too_few_pictures_to_validate_on_are_refused(tmp_path):
 
 def test_grey_pictures_take_a_third_of_the_memory_and_stay_exact(digits):
     kept = load(held_out(digits), None)
-    assert kept.pixels.shape == (300, 28, 28, 1) and kept.grey
+    assert kept.pixels.shape == (300, 28, 28, 1) and kept.grayscale
     with Image.open(kept.paths[7]) as image:
         np.testing.assert_array_equal(kept.pixels[7, ..., 0], np.asarray(image))
 
@@ -148,14 +148,14 @@ def test_one_coloured_pixel_keeps_the_colours_of_all(tmp_path):
     kept = load(
         ImageDataGenerator().flow_from_directory(tmp_path / "train", target_size=(28, 28)), None
     )
-    assert kept.pixels.shape == (61, 28, 28, 3) and not kept.grey
+    assert kept.pixels.shape == (61, 28, 28, 3) and not kept.grayscale
 
 
 def test_pictures_beyond_the_memory_limit_are_read_from_disk_and_it_is_said(digits, capsys):
     needed = 300 * 28 * 28 * 3 / 1e6  # 0.7 MB
     assert load(held_out(digits), int(needed) + 1).pixels is not None
     kept = load(held_out(digits), 0)
-    assert kept.pixels is None and len(kept.paths) == 300 and not kept.grey
+    assert kept.pixels is None and len(kept.paths) == 300 and not kept.grayscale
     said = capsys.readouterr().out
     assert "300 pictures take 1 MB, more than the 0 MB of memory for them: they are decoded" in said
 
@@ -203,7 +203,7 @@ def test_a_folder_in_which_no_picture_can_be_read_is_an_error(tmp_path):
 def test_an_iterator_loads_the_files_that_it_is_told_to(digits):
     iterator = held_out(digits)
     names = [file_names(iterator)[place] for place in (290, 3, 7)]
-    load_only(iterator, names)
+    select_files(iterator, names)
     iterator.shuffle = False
     images, labels = next(iterator)
     assert file_names(iterator) == names and iterator.samples == len(images) == 3

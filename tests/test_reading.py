@@ -48,7 +48,7 @@ def test_all_digits_of_a_page_are_read_row_by_row(page, answers):
     with open(report / "predictions.csv", encoding="utf-8") as file:
         table = {line["file"].rsplit("/", 1)[-1]: line for line in csv.DictReader(file)}
     assert table["page.png"]["label"] == page[1]
-    assert float(table["page.png"]["confidence"]) == min(part.confidence for part in row.parts)
+    assert float(table["page.png"]["confidence"]) == min(part.confidence for part in row.detections)
     assert sum(a != b for a, b in zip(row.label, row.second_guess, strict=True)) == 1
 
 
@@ -69,7 +69,7 @@ def test_a_second_table_has_a_line_a_digit_with_its_place(page, answers):
 
 def test_one_digit_is_one_digit_and_sure(page, answers):
     row = answers[0]["single.png"]
-    assert row.label == page[2] and not row.parts and row.confidence > UNSURE
+    assert row.label == page[2] and not row.detections and row.confidence > UNSURE
 
 
 def test_what_the_judge_takes_for_no_digit_is_not_sure(page, shipped):

@@ -13,8 +13,8 @@ from PIL import Image
 from test_handwriting import through_a_photo
 
 import mnist_keras
-from classifier import idx, pictures, run_folder, trained, weights
-from classifier.batches import as_float, as_input
+from classifier import idx, pictures, run_folder, trained_run, weights
+from classifier.batches import rescale, to_model_input
 from digits import handwriting
 from setting import Setting
 
@@ -34,11 +34,11 @@ def shipped(tmp_path_factory):
 @pytest.fixture(scope="session")
 def network(shipped):
     """A function from uint8 [n, 28, 28] to the labels that the shipped network reads."""
-    known = trained.find(Setting(data_dir=str(shipped)))
-    model, _ = mnist_keras.load_network(known, grey=True)
+    known = trained_run.find_run(Setting(data_dir=str(shipped)))
+    model, _ = mnist_keras.load_network(known, grayscale=True)
 
     def labels(images):
-        pixels = as_input(as_float(np.stack(images)[..., None]))
+        pixels = to_model_input(rescale(np.stack(images)[..., None]))
         return model.predict(pixels, batch_size=512, verbose=0).argmax(1)
 
     return labels
@@ -90,7 +90,9 @@ def test_the_shipped_weights_have_the_test_accuracy_that_is_claimed(shipped, mni
 def test_a_run_s_own_checkpoint_comes_before_the_shipped_one(shipped, tmp_path):
     shutil.copytree(shipped / "shipped", tmp_path / "shipped")
     shutil.copytree(shipped / "shipped", tmp_path / "model_weight")
-    _, path = mnist_keras.load_network(trained.find(Setting(data_dir=str(tmp_path))), grey=True)
+    _, path = mnist_keras.load_network(
+        trained_run.find_run(Setting(data_dir=str(tmp_path))), grayscale=True
+    )
     assert path.parent == tmp_path / "model_weight"
 
 
@@ -113,7 +115,9 @@ def test_digits_that_people_drew_and_photographed_are_read(shipped, monkeypatch)
     if not WILD.is_dir():
         pytest.skip(f"no pictures in {WILD}")
     _, truths = files(WILD)
-    monkeypatch.setattr(mnist_keras.report, "predictions", lambda *given: None)  # sheets take long
+    monkeypatch.setattr(
+        mnist_keras.report, "write_prediction_report", lambda *given: None
+    )  # sheets take long
     setting = Setting(data_dir=str(shipped), imp_dir=str(WILD))
     with redirect_stdout(io.StringIO()):
         answers = [answer.label for answer in mnist_keras.predict(setting)]
@@ -124,7 +128,10 @@ def test_digits_that_people_drew_and_photographed_are_read(shipped, monkeypatch)
 def test_a_fraction_of_an_epoch_on_real_mnist_teaches_the_network_to_read(
     mnist, tmp_path, link, monkeypatch
 ):
-    for name in ("training", "evaluation"):  # charts take as long as the rest
+    for name in (
+        "write_training_report",
+        "write_evaluation_report",
+    ):  # charts take as long as the rest
         monkeypatch.setattr(mnist_keras.report, name, lambda *given: None)
     for label in "0123456789":
         for part, count in (("train", 120), ("test", 30)):

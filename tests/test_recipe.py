@@ -7,14 +7,14 @@ import pytest
 from classifier import recipe
 from classifier.muon import Muon
 from classifier.opener import decode
-from classifier.pictures import Pictures
+from classifier.pictures import ImageSet
 from mnist_keras import choose_recipe, data_generator
 from setting import Setting
 
 
-def pictures(count: int, channels: int = 1) -> Pictures:
+def pictures(count: int, channels: int = 1) -> ImageSet:
     pixels = np.zeros((count, 8, 8, channels), np.uint8)
-    return Pictures(np.array([""] * count), np.zeros(count, np.int32), pixels, (8, 8), decode)
+    return ImageSet(np.array([""] * count), np.zeros(count, np.int32), pixels, (8, 8), decode)
 
 
 def tuned(count: int = 100, epochs: int = 20, **changes) -> recipe.Recipe:
@@ -30,10 +30,10 @@ def test_the_article_s_recipe_is_the_article_s(digits):
     training, validation = data_generator(setting)
     plan = choose_recipe(setting, str(digits / "train"), training, validation, digits=True)
     assert plan.training(3) is training and plan.validation is validation
-    assert training.batch_size == 32 and plan.steps == len(training) == 38
+    assert training.batch_size == 32 and plan.steps_per_epoch == len(training) == 38
     assert type(plan.optimizer()) is keras.optimizers.RMSprop
-    assert plan.shuffle and plan.steps_a_call == 1
-    assert plan.average_power is None and not plan.grey
+    assert plan.shuffle and plan.steps_per_execution == 1
+    assert plan.average_power is None and not plan.grayscale
     images, labels = next(training)
     assert images.max() <= 1 and set(np.unique(labels)) == {0, 1}
 
@@ -56,27 +56,27 @@ def test_small_sets_are_trained_in_small_batches_unless_the_user_says_otherwise(
     count, batch_size, batch, steps, a_call
 ):
     plan = tuned(count, batch_size=batch_size)
-    assert (plan.steps, plan.steps_a_call) == (steps, a_call)
+    assert (plan.steps_per_epoch, plan.steps_per_execution) == (steps, a_call)
     assert len(next(iter(plan.training(0)))[0]) == batch
 
 
 def test_a_training_that_goes_on_has_only_the_epochs_that_are_left():
     plan = tuned(40, epochs=5, batch_size=20)
     for done in (0, 3, 5):
-        assert sum(1 for _ in plan.training(done)) == (5 - done) * plan.steps
+        assert sum(1 for _ in plan.training(done)) == (5 - done) * plan.steps_per_epoch
 
 
 @pytest.mark.parametrize("epochs", [1, 3, 20])
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_0(epochs):
     plan = tuned(1600, epochs)
-    optimizer, steps = plan.optimizer(), epochs * plan.steps
+    optimizer, steps = plan.optimizer(), epochs * plan.steps_per_epoch
     optimizer.build([keras.Variable([1.0])])
 
     def rate(share: float) -> float:
         optimizer.iterations.assign(round(share * steps))
         return float(optimizer.learning_rate)
 
-    warm_up, peak = recipe.WARM_UP, recipe.PEAK_LEARNING_RATE
+    warm_up, peak = recipe.WARMUP, recipe.PEAK_LEARNING_RATE
     assert 0 < rate(0) < peak / 2
     assert rate(warm_up) == pytest.approx(peak, rel=0.05)
     assert rate(warm_up + (1 - warm_up) / 2) == pytest.approx(peak / 2, rel=0.05)
@@ -103,7 +103,7 @@ def test_convolutions_take_orthogonal_steps_longer_ones_if_they_are_few():
 def test_short_runs_take_strokes_as_they_are_and_average_narrowly(monkeypatch):
     asked = []
     monkeypatch.setattr(recipe, "training_batches", lambda *given: asked.append(given[7]))
-    for epochs in (recipe.SHORT_RUN, recipe.SHORT_RUN + 1):
+    for epochs in (recipe.SHORT_RUN_EPOCHS, recipe.SHORT_RUN_EPOCHS + 1):
         plan = tuned(epochs=epochs, strokes=True)
         plan.training(0)
         asked.append(plan.average_power)
@@ -112,9 +112,9 @@ def test_short_runs_take_strokes_as_they_are_and_average_narrowly(monkeypatch):
 
 def test_pictures_are_grey_only_if_those_held_out_are_too():
     given = {"batch_size": None, "seed": 0, "flip": False, "strokes": False}
-    for channels, held_out, grey in ((1, 1, True), (1, 3, False), (3, 1, False)):
+    for channels, held_out, grayscale in ((1, 1, True), (1, 3, False), (3, 1, False)):
         plan = recipe.tuned(pictures(9, channels), pictures(9, held_out), 2, 20, **given)
-        assert plan.grey is grey
+        assert plan.grayscale is grayscale
 
 
 # The average of the weights
@@ -124,7 +124,7 @@ def test_later_weights_count_more_in_the_average_which_takes_their_place_in_vali
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False)])
     model.compile("adamw")
     model.optimizer.build(model.trainable_variables)
-    average = recipe.Average(model, power=3)
+    average = recipe.WeightAverage(model, power=3)
     average.set_model(model)
     for step in range(1, 101):
         model.set_weights([np.full((1, 1), step)])
@@ -139,7 +139,7 @@ def test_later_weights_count_more_in_the_average_which_takes_their_place_in_vali
 
 
 @pytest.mark.parametrize(
-    ("chance", "best", "said"),
+    ("majority_share", "best", "said"),
     [
         (0.1, 0.105, True),
         (0.1, 0.12, False),
@@ -148,8 +148,8 @@ def test_later_weights_count_more_in_the_average_which_takes_their_place_in_vali
         (1.0, 1.0, False),  # all that is held out is of one class
     ],
 )
-def test_a_network_no_better_than_chance_is_named_once(chance, best, said, capsys):
-    callback = recipe.AtChance(chance)
+def test_a_network_no_better_than_chance_is_named_once(majority_share, best, said, capsys):
+    callback = recipe.NothingLearnedWarning(majority_share)
     callback.set_params({"epochs": 20})
     for epoch in range(20):
         callback.on_epoch_end(epoch, {"val_acc": best})

@@ -21,13 +21,15 @@ def answers(count, confidence=0.9):
     return [Prediction(name, "7", confidence, "1", 0.05, BLACK, BLACK) for name in rows]
 
 
-def chances(guesses, classes, confidence=0.9):
+def probabilities(guesses, classes, confidence=0.9):
     """Of each guess's class so sure, float32 [n, k]."""
     return np.eye(classes, dtype=np.float32)[guesses] * confidence
 
 
 def evaluation(folder, labels, guesses, names, open_picture=lambda index: BLACK):
-    report.evaluation(folder, names, np.array(labels), chances(guesses, len(names)), open_picture)
+    report.write_evaluation_report(
+        folder, names, np.array(labels), probabilities(guesses, len(names)), open_picture
+    )
 
 
 def width(path):
@@ -108,13 +110,15 @@ def test_a_table_longer_than_a_screen_is_not_printed(tmp_path, capsys):
 
 
 def test_only_the_mistakes_that_are_shown_are_opened_the_surest_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(charts, "MOST_MISTAKES", 3)
+    monkeypatch.setattr(charts, "MAX_MISTAKES", 3)
     opened, shown = [], []
     monkeypatch.setattr(charts, "mistakes", lambda rows, path: shown.extend(rows))
     labels = np.array([0, 0, 1, 1, 0, 1])
-    said = chances([1, 0, 0, 0, 1, 0], 2) * np.array([[0.5], [1], [0.7], [0.9], [0.6], [0.4]])
+    said = probabilities([1, 0, 0, 0, 1, 0], 2) * np.array([[0.5], [1], [0.7], [0.9], [0.6], [0.4]])
     names = ["a", "b"]
-    report.evaluation(tmp_path, names, labels, said, lambda index: opened.append(index) or BLACK)
+    report.write_evaluation_report(
+        tmp_path, names, labels, said, lambda index: opened.append(index) or BLACK
+    )
     assert opened == [3, 2, 4]
     assert [(row.truth, row.guess) for row in shown] == [("b", "a"), ("b", "a"), ("a", "b")]
     assert [row.confidence for row in shown] == pytest.approx([0.81, 0.63, 0.54])
@@ -133,7 +137,7 @@ def test_an_evaluation_leaves_a_table_and_two_pictures(tmp_path):
 
 def test_predictions_csv_has_a_line_for_each_picture(tmp_path, capsys):
     rows = [Prediction("in/图.png", "cat", 0.75, "dog", 0.25, BLACK, BLACK)]
-    report.predictions(tmp_path, rows)
+    report.write_prediction_report(tmp_path, rows)
     assert (tmp_path / "predictions.csv").read_text("utf-8").splitlines() == [
         "file,label,confidence,second_guess,second_confidence",
         "in/图.png,cat,0.75,dog,0.25",
@@ -144,13 +148,13 @@ def test_predictions_csv_has_a_line_for_each_picture(tmp_path, capsys):
 
 
 def test_sheets_of_an_earlier_predict_go_and_what_is_the_users_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(charts, "SHEET", 2)
+    monkeypatch.setattr(charts, "SHEET_SIZE", 2)
     (tmp_path / "predictions-best.png").write_text("mine")
-    report.predictions(tmp_path, answers(5))
+    report.write_prediction_report(tmp_path, answers(5))
     sheets = ["predictions-2.png", "predictions-3.png", "predictions.png"]
     left = sorted(path.name for path in tmp_path.glob("*.png"))
     assert left == sorted([*sheets, "predictions-best.png"])
-    report.predictions(tmp_path, answers(2))
+    report.write_prediction_report(tmp_path, answers(2))
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["predictions-best.png", "predictions.csv", "predictions.png"]
 
@@ -159,15 +163,15 @@ def test_sheets_of_an_earlier_predict_go_and_what_is_the_users_stays(tmp_path, m
 
 
 def test_a_training_leaves_its_curves(tmp_path):
-    report.training(tmp_path / "report", EPOCHS, smoothing=0.1, classes=10)
+    report.write_training_report(tmp_path / "report", EPOCHS, smoothing=0.1, classes=10)
     assert width(tmp_path / "report" / "training_curves.png") == 1200
 
 
 def test_the_least_loss_of_smoothed_labels_is_their_entropy():
     # 0.91 for the class, 0.01 for each of nine others
-    assert report.least_loss(0.1, 10) == pytest.approx(0.500288, abs=1e-6)
-    assert report.least_loss(0.1, 2) == pytest.approx(0.198515, abs=1e-6)
-    assert report.least_loss(0, 10) == 0
+    assert report.min_loss(0.1, 10) == pytest.approx(0.500288, abs=1e-6)
+    assert report.min_loss(0.1, 2) == pytest.approx(0.198515, abs=1e-6)
+    assert report.min_loss(0, 10) == 0
 
 
 # Reports that can't be written
@@ -189,7 +193,7 @@ def open_in_excel(monkeypatch):
 def test_a_table_that_is_open_elsewhere_is_a_line_on_stderr(tmp_path, capsys, open_in_excel):
     table = tmp_path / "predictions.csv"
     table.write_text("as it was")
-    report.predictions(tmp_path, answers(1))
+    report.write_prediction_report(tmp_path, answers(1))
     printed = capsys.readouterr()
     assert printed.err == (
         f"{table}: not updated, Access is denied; is it open in another program, or its folder "
@@ -212,13 +216,16 @@ def test_an_evaluation_goes_on_without_its_table(tmp_path, capsys, open_in_excel
 @pytest.mark.parametrize(
     "write, left_out",
     [
-        (lambda folder: report.training(folder, EPOCHS, 0, 2), ["training_curves.png"]),
+        (
+            lambda folder: report.write_training_report(folder, EPOCHS, 0, 2),
+            ["training_curves.png"],
+        ),
         (
             lambda folder: evaluation(folder, [0, 1], [0, 1], ["a", "b"]),
             ["classes.csv", "confusion.png", "mistakes.png"],
         ),
         (
-            lambda folder: report.predictions(folder, answers(1)),
+            lambda folder: report.write_prediction_report(folder, answers(1)),
             ["predictions.csv", "predictions.png"],
         ),
     ],
@@ -239,6 +246,6 @@ def test_a_full_disk_ends_the_command(tmp_path, monkeypatch):
 
     monkeypatch.setattr(report, "write_csv", full)
     with pytest.raises(OSError, match="No space left on device"):
-        report.predictions(tmp_path, answers(1))
+        report.write_prediction_report(tmp_path, answers(1))
     with pytest.raises(OSError, match="No space left on device"):
         evaluation(tmp_path, [0, 1], [0, 1], ["a", "b"])

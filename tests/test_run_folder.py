@@ -11,17 +11,17 @@ import pytest
 
 from classifier import run_folder
 from classifier.console import InputError
-from classifier.files import save
+from classifier.files import write_file
 from classifier.run_folder import (
     LAST_EPOCH,
-    Checkpoint,
-    at_work,
-    check_start,
+    BestCheckpoint,
+    archive_previous_run,
+    check_setting,
     checkpoints,
-    go_on,
-    load_first,
-    move_earlier_run,
+    load_first_usable,
+    load_last_epoch,
     read_history,
+    training_lock,
 )
 from classifier.weights import load_weights, save_weights, without_optimizer
 from setting import Setting
@@ -47,7 +47,7 @@ def reports(tmp_path) -> Path:
 
 def train(model, folder, reports, accuracies, first=1, epochs=9, save_epochs=1):
     """What a training does with files in epochs of these val_accs."""
-    callback = Checkpoint(folder, reports, epochs, save_epochs)
+    callback = BestCheckpoint(folder, reports, epochs, save_epochs)
     callback.set_model(model)
     for epoch, accuracy in enumerate(accuracies, start=first):
         callback.on_epoch_begin(epoch - 1)
@@ -126,7 +126,7 @@ def test_a_damaged_history_is_named_and_starts_anew(tmp_path, content, capsys):
 def test_a_run_goes_on_after_its_last_epoch(model, folder):
     save_weights(model, folder / LAST_EPOCH, 5)
     save_weights(without_optimizer(model), folder / checkpoint(3, 0.9), 3)
-    assert go_on(fuzz.small_network(), folder) == 5
+    assert load_last_epoch(fuzz.small_network(), folder) == 5
 
 
 def test_without_its_last_state_a_run_goes_on_from_its_best_weights(model, folder, capsys):
@@ -134,13 +134,13 @@ def test_without_its_last_state_a_run_goes_on_from_its_best_weights(model, folde
     save_weights(without_optimizer(model), folder / checkpoint(4, 0.8), 4)
     (folder / LAST_EPOCH).write_bytes(b"cut")
     other = fuzz.small_network()
-    assert go_on(other, folder) == 3
+    assert load_last_epoch(other, folder) == 3
     np.testing.assert_array_equal(other.get_weights()[0], model.get_weights()[0])
     assert f"{LAST_EPOCH}: damaged" in capsys.readouterr().err
 
 
 def test_a_run_that_has_finished_no_epoch_starts_with_the_first(folder, capsys):
-    assert go_on(fuzz.small_network(), folder) == 0
+    assert load_last_epoch(fuzz.small_network(), folder) == 0
     assert "starting with the first" in capsys.readouterr().out
 
 
@@ -148,7 +148,7 @@ def test_weights_of_which_none_can_be_gone_on_from_are_an_error(folder, capsys):
     (folder / LAST_EPOCH).write_bytes(b"cut")
     (folder / checkpoint(3, 0.9)).write_bytes(b"cut, too")
     with pytest.raises(InputError, match="without --is_restore a new training begins"):
-        go_on(fuzz.small_network(), folder)
+        load_last_epoch(fuzz.small_network(), folder)
     assert capsys.readouterr().err.count("passed over") == 2
 
 
@@ -156,16 +156,16 @@ def test_the_first_of_the_weights_that_can_be_used_is_loaded(model, folder, caps
     model = without_optimizer(model)
     bad, good = folder / checkpoint(9, 1.0), folder / checkpoint(3, 0.9)
     bad.write_bytes(b"cut")
-    assert load_first(model, [bad]) is None
+    assert load_first_usable(model, [bad]) is None
     save_weights(model, good, 3)
-    assert load_first(model, [bad, good]) == (good, 3)
+    assert load_first_usable(model, [bad, good]) == (good, 3)
     assert re.fullmatch(
         rf"({re.escape(str(bad))}: damaged .*; passed over\n)+", capsys.readouterr().err
     )
 
 
 def checkpoint(epoch, val_acc):
-    return run_folder.CHECKPOINT.format(epoch=epoch, val_acc=val_acc)
+    return run_folder.CHECKPOINT_FORMAT.format(epoch=epoch, val_acc=val_acc)
 
 
 # A training at work
@@ -185,20 +185,20 @@ def test_a_file_where_the_run_s_folders_are_wanted_is_named_and_kept(tmp_path, t
     file.write_text("the user's own")
     setting = Setting(data_dir=str(tmp_path / "data"))
     with pytest.raises(InputError, match=f"{taken}: {said}"):
-        check_start(setting)
-        with at_work(Path(setting.checkpoint_path), Path(setting.report_dir), False, "again"):
+        check_setting(setting)
+        with training_lock(Path(setting.checkpoint_path), Path(setting.report_dir), False, "again"):
             raise AssertionError("it began")
     assert file.read_text() == "the user's own"
 
 
 @pytest.mark.parametrize("shared", ["model_weight", "report"])
 def test_a_second_training_in_the_same_place_stops(tmp_path, shared):
-    with at_work(tmp_path / "model_weight", tmp_path / "report", False, "again"):
+    with training_lock(tmp_path / "model_weight", tmp_path / "report", False, "again"):
         pass  # a training that has ended is in nobody's way
     with (
         filelock.FileLock(tmp_path / shared / ".train.lock"),
         pytest.raises(InputError, match=f"{shared}: another training is at work here"),
-        at_work(tmp_path / "model_weight", tmp_path / "report", False, "again"),
+        training_lock(tmp_path / "model_weight", tmp_path / "report", False, "again"),
     ):
         raise AssertionError("it began")
 
@@ -206,8 +206,8 @@ def test_a_second_training_in_the_same_place_stops(tmp_path, shared):
 def test_what_a_killed_training_had_half_written_is_cleared_away(folder, reports):
     (folder / ".partial-123-model.json").write_text("half")
     (folder / "notes.txt").write_text("the user's own")
-    (folder / ".partial-7-of-an-export").mkdir()  # whole_folder sees to it
-    with at_work(folder, reports, False, "again"):
+    (folder / ".partial-7-of-an-export").mkdir()  # atomic_folder sees to it
+    with training_lock(folder, reports, False, "again"):
         there = {".train.lock", "notes.txt", ".partial-7-of-an-export"}
         assert {path.name for path in folder.iterdir()} == there
 
@@ -232,11 +232,11 @@ def test_a_training_that_is_stopped_says_truly_what_is_saved(
     folder, reports, before, restoring, during, said, stop, capsys
 ):
     if before:
-        save(folder / LAST_EPOCH, b"earlier")
+        write_file(folder / LAST_EPOCH, b"earlier")
     ends, again = InputError if stop is OSError else stop, "python x.py --is_restore"
-    with pytest.raises(ends) as ended, at_work(folder, reports, restoring, again):
+    with pytest.raises(ends) as ended, training_lock(folder, reports, restoring, again):
         if during:
-            save(folder / LAST_EPOCH, b"of this run")
+            write_file(folder / LAST_EPOCH, b"of this run")
         raise stop(28, "No space left on device", "/disk/a.weights.h5")
     said = said.format(folder=folder)
     if stop is OSError:
@@ -246,9 +246,9 @@ def test_a_training_that_is_stopped_says_truly_what_is_saved(
 
 
 def test_a_training_that_is_stopped_says_where_it_has_moved_what_was_there(folder, reports, capsys):
-    save(folder / LAST_EPOCH, b"earlier")
-    with pytest.raises(SystemExit), at_work(folder, reports, False, "again"):
-        move_earlier_run(folder, reports)
+    write_file(folder / LAST_EPOCH, b"earlier")
+    with pytest.raises(SystemExit), training_lock(folder, reports, False, "again"):
+        archive_previous_run(folder, reports)
         raise SystemExit(130)
     said = f"{NO_EPOCH}; what was in {folder} is in {folder / 'previous'}"
     assert capsys.readouterr().err == f"interrupted; {said}\n"
@@ -262,7 +262,7 @@ def test_what_an_earlier_run_left_is_moved_and_kept(model, folder, reports, caps
     for name in ("model.json", "split.json", "notes.txt", ".train.lock"):
         (folder / name).write_text(name)
     before = fuzz.digests(folder.parent)
-    move_earlier_run(folder, reports)
+    archive_previous_run(folder, reports)
     assert {path.name for path in folder.iterdir()} == {"notes.txt", ".train.lock", "previous"}
     (previous,) = (folder / "previous").iterdir()
     assert f"now in {previous}" in capsys.readouterr().out
@@ -277,9 +277,9 @@ def test_what_an_earlier_run_left_is_moved_and_kept(model, folder, reports, caps
 def test_earlier_runs_are_kept_side_by_side(model, folder, reports):
     for _ in range(2):
         train(model, folder, reports, [0.5])
-        move_earlier_run(folder, reports)
+        archive_previous_run(folder, reports)
     assert len(list((folder / "previous").iterdir())) == 2
-    move_earlier_run(folder, reports)  # there is nothing to move
+    archive_previous_run(folder, reports)  # there is nothing to move
     assert len(list((folder / "previous").iterdir())) == 2
 
 
@@ -288,7 +288,7 @@ def test_an_epoch_whose_loss_is_no_number_ends_the_training_and_is_not_saved(
 ):
     train(model, folder, reports, [0.5])
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    checkpoint = Checkpoint(folder, reports, epochs=9, save_epochs=1)
+    checkpoint = BestCheckpoint(folder, reports, epochs=9, save_epochs=1)
     checkpoint.set_model(model)
     checkpoint.on_epoch_begin(1)
     with pytest.raises(InputError, match="^epoch 2: the loss is nan, .*isn't saved"):

@@ -41,8 +41,8 @@ def test_none_gives_a_default_back(name):
 
 @pytest.mark.parametrize(("name", "value"), [("img_width", 28), ("epochs", 20), ("train_dir", "a")])
 def test_what_was_given_is_known_even_if_it_is_the_default(name, value):
-    assert not Setting().is_given(name)
-    assert Setting(**{name: value}).is_given(name)
+    assert not Setting().is_set(name)
+    assert Setting(**{name: value}).is_set(name)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_articles_spellings_read_and_write(article, ours):
     assert getattr(setting, article) == getattr(setting, ours) > 0
     setattr(setting, article, 7)
     assert getattr(setting, article) == getattr(setting, ours) == 7
-    assert setting.is_given(article)
+    assert setting.is_set(article)
     assert setting == Setting(**{article: 7}) == Setting(**{ours: 7})
 
 
@@ -65,7 +65,7 @@ def test_a_misspelled_name_is_an_error():
     with pytest.raises(AttributeError, match="epochen"):
         _ = setting.epochen
     with pytest.raises(AttributeError, match="epochen"):
-        setting.is_given("epochen")
+        setting.is_set("epochen")
     with pytest.raises(AttributeError, match="epochen"):
         Setting(epochen=3)
 

@@ -17,7 +17,7 @@ import pytest
 from helpers import SCRIPT, on_the_processor, save
 
 from classifier import cluster, workers
-from classifier.cluster import Place
+from classifier.cluster import Worker
 from classifier.console import InputError
 from digits.drawn import draw
 from setting import Setting
@@ -73,7 +73,7 @@ def environment(addresses: tuple[str, ...], index: int) -> dict[str, str]:
 def test_a_mistake_in_tf_config_is_named(monkeypatch, said, complaint):
     monkeypatch.setenv("TF_CONFIG", said if type(said) is str else json.dumps(said))
     with pytest.raises(ValueError, match=complaint) as error:
-        cluster.here()
+        cluster.worker_from_tf_config()
     assert "\n" not in str(error.value)
 
 
@@ -92,14 +92,14 @@ def test_a_mistake_in_tf_config_ends_a_training_in_one_line_at_once():
 
 def test_tf_config_says_which_of_the_machines_this_one_is(monkeypatch):
     for cluster_said, task, expected in (
-        (TWO, FIRST, Place(tuple(TWO["worker"]), 0)),
-        ({"chief": ["c:1"], "worker": ["w:2"]}, FIRST, Place(("c:1", "w:2"), 1, chiefs=1)),
+        (TWO, FIRST, Worker(tuple(TWO["worker"]), 0)),
+        ({"chief": ["c:1"], "worker": ["w:2"]}, FIRST, Worker(("c:1", "w:2"), 1, chiefs=1)),
         ({"chief": ["c:1"]}, {"type": "chief", "index": 0}, None),  # one machine, as always
     ):
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster_said, "task": task}))
-        assert cluster.here() == expected
+        assert cluster.worker_from_tf_config() == expected
     monkeypatch.delenv("TF_CONFIG")
-    assert cluster.here() is None
+    assert cluster.worker_from_tf_config() is None
 
 
 # Waiting for each other
@@ -108,7 +108,9 @@ def test_tf_config_says_which_of_the_machines_this_one_is(monkeypatch):
 def test_machines_begin_when_all_are_there(capsys):
     addresses = free_addresses(3)
     meetings = [
-        threading.Thread(target=cluster.meet, args=(Place(addresses, index), {}), daemon=True)
+        threading.Thread(
+            target=cluster.wait_for_workers, args=(Worker(addresses, index), {}), daemon=True
+        )
         for index in range(3)
     ]
     for meeting in meetings[:2]:
@@ -127,12 +129,12 @@ def test_machines_begin_when_all_are_there(capsys):
 def test_a_machine_that_was_asked_for_something_else_is_sent_away_and_may_come_again(capsys):
     addresses = free_addresses(2)
     first = threading.Thread(
-        target=cluster.meet, args=(Place(addresses, 0), {"epochs": 5}), daemon=True
+        target=cluster.wait_for_workers, args=(Worker(addresses, 0), {"epochs": 5}), daemon=True
     )
     first.start()
     with pytest.raises(InputError, match="--epochs of worker 2 is 6, of worker 1 5"):
-        cluster.meet(Place(addresses, 1), {"epochs": 6})
-    cluster.meet(Place(addresses, 1), {"epochs": 5})
+        cluster.wait_for_workers(Worker(addresses, 1), {"epochs": 6})
+    cluster.wait_for_workers(Worker(addresses, 1), {"epochs": 5})
     first.join(timeout=10)
     assert not first.is_alive()
     assert "--epochs of worker 2 is 6, of worker 1 5" in capsys.readouterr().err
@@ -140,10 +142,10 @@ def test_a_machine_that_was_asked_for_something_else_is_sent_away_and_may_come_a
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_who_has_waited_too_long_names_who_did_not_come(monkeypatch, index):
-    monkeypatch.setattr(cluster, "LONGEST_WAIT", 1)
+    monkeypatch.setattr(cluster, "MAX_WAIT", 1)
     addresses = free_addresses(2)
     with pytest.raises(InputError, match=f"waited 1 s for worker {2 - index}, 127.0.0.1"):
-        cluster.meet(Place(addresses, index), {})
+        cluster.wait_for_workers(Worker(addresses, index), {})
 
 
 def test_a_machine_that_waits_ends_at_once_when_told_to():
@@ -168,20 +170,20 @@ def test_a_machine_that_waits_ends_at_once_when_told_to():
 def test_who_is_lost_is_found_by_what_tensorflow_calls_it(monkeypatch):
     message = "Socket closed /job:worker/replica:0/task:1; here is /job:worker/replica:0/task:0"
     for place, expected in (
-        (Place(("a:1", "b:1", "c:1"), 0), [1]),
-        (Place(("a:1", "b:1", "c:1"), 1, chiefs=1), [2]),
+        (Worker(("a:1", "b:1", "c:1"), 0), [1]),
+        (Worker(("a:1", "b:1", "c:1"), 1, chiefs=1), [2]),
     ):
-        monkeypatch.setattr(workers, "place", place)
-        assert workers.lost(message) == expected
+        monkeypatch.setattr(workers, "worker", place)
+        assert workers.lost_workers(message) == expected
 
 
 def test_who_is_frozen_is_lost_although_its_port_is_open(monkeypatch):
-    monkeypatch.setattr(cluster, "ANSWER", 0.5)
+    monkeypatch.setattr(cluster, "RESPONSE_TIMEOUT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as frozen, socket.create_server(("", 0)) as lively:
         addresses = ("a:1", *(f"127.0.0.1:{each.getsockname()[1]}" for each in (frozen, lively)))
-        monkeypatch.setattr(workers, "place", Place(addresses, 0))
+        monkeypatch.setattr(workers, "worker", Worker(addresses, 0))
         threading.Thread(target=lambda: lively.accept()[0].sendall(b"here"), daemon=True).start()
-        assert workers.lost("Deadline Exceeded") == [1]
+        assert workers.lost_workers("Deadline Exceeded") == [1]
 
 
 # Training

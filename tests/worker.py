@@ -20,7 +20,7 @@ import tensorflow as tf
 from keras import layers
 
 from classifier import batches, console, hardware, workers
-from classifier.weights import random_states
+from classifier.weights import seed_generator_states
 
 JOB = {}
 
@@ -46,7 +46,7 @@ class Told(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         if "kept" in JOB:
-            states = [state.numpy().tolist() for state in random_states(self.model)]
+            states = [state.numpy().tolist() for state in seed_generator_states(self.model)]
             weights = [weight.tolist() for weight in self.model.get_weights()]
             Path(JOB["kept"]).write_text(json.dumps({"weights": weights, "states": states}))
 
@@ -76,7 +76,7 @@ def have_gpu(patch) -> None:
 
     everyones = [device.name for device in tf.config.list_logical_devices("CPU")]
     patch.setattr(hardware, "gpus", lambda: ["a GPU"])
-    patch.setattr(hardware, "devices", lambda: everyones)
+    patch.setattr(hardware, "device_names", lambda: everyones)
     patch.setattr(tf.config.experimental, "set_memory_growth", too_late)
     patch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"device_name": "GPU"})
 
@@ -90,7 +90,9 @@ def get_ready(put=setattr) -> None:
     callbacks = mnist_keras.checkpoint_callbacks
     put(mnist_keras, "build_model", build_model)
     put(mnist_keras, "checkpoint_callbacks", lambda *given: [*callbacks(*given), Told()])
-    put(mnist_keras.report, "training", lambda *given: None)  # charts take longer than all else
+    put(
+        mnist_keras.report, "write_training_report", lambda *given: None
+    )  # charts take longer than all else
     put(batches, "augment", augment)
 
 
@@ -99,4 +101,4 @@ if __name__ == "__main__":
     jobs = json.loads(Path(sys.argv[1]).read_text())
     setting = mnist_keras.Setting(**json.loads(sys.argv[2]))
     with console.one_line_errors(), hardware.one_line_errors():
-        workers.together(functools.partial(do, jobs), setting)
+        workers.run_on_workers(functools.partial(do, jobs), setting)

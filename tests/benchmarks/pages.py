@@ -16,7 +16,7 @@ from classifier.opener import open_picture, upright
 from classifier.report import UNSURE
 from digits import handwriting, page
 from digits.judge import load_judge
-from digits.reading import first_look, reader
+from digits.reading import extract_digit, reader
 from tests.networks import Network, as_functions, shipped_model
 from tests.pages import KINDS, NO_DIGITS, distance, draw_nothing, draw_page
 
@@ -65,10 +65,10 @@ def of_one(folder: Path, read: Read, networks: tuple[Network, Network]) -> None:
         is_right = row is not None and row.label == file.name[0]
         if not is_right or not is_sure(row):
             print(f"{file.name}: {row and f'{row.label} ({row.confidence:.0%})'}")
-        one += row is not None and not row.parts
+        one += row is not None and not row.detections
         right, unsure = right + is_right, unsure + (not is_sure(row))
-    chances = networks[0](np.stack([_seen(file) for file in files]))
-    before = int((chances.max(axis=1) < UNSURE).sum())
+    probabilities = networks[0](np.stack([_seen(file) for file in files]))
+    before = int((probabilities.max(axis=1) < UNSURE).sum())
     print(
         f"{folder}: {one} of {len(files)} are exactly one digit, {right} right, {unsure} unsure "
         f"({before} without the judge)"
@@ -76,10 +76,10 @@ def of_one(folder: Path, read: Read, networks: tuple[Network, Network]) -> None:
 
 
 def of_mnist(images: np.ndarray, labels: np.ndarray, networks: tuple[Network, Network]) -> None:
-    chances, is_digit = networks[0](images), networks[1](images)
-    before = chances.max(axis=1) < UNSURE
+    probabilities, is_digit = networks[0](images), networks[1](images)
+    before = probabilities.max(axis=1) < UNSURE
     unsure = before | (is_digit < page.DOUBTFUL)
-    wrong = chances.argmax(axis=1) != labels
+    wrong = probabilities.argmax(axis=1) != labels
     print(
         f"MNIST's test images: {unsure.mean():.2%} unsure ({before.mean():.2%} without the judge), "
         f"{wrong.sum()} wrong, {(wrong & ~unsure).sum()} of them sure"
@@ -136,11 +136,11 @@ def speed(work_dir: Path, images: np.ndarray, read: Read) -> None:
         start = time.monotonic()
         (row,) = read([str(file)])
         seconds.append(time.monotonic() - start)
-    print(f"a hundred digits on 12 megapixels: {min(seconds):.2f} s, {len(row.parts)} found")
+    print(f"a hundred digits on 12 megapixels: {min(seconds):.2f} s, {len(row.detections)} found")
 
 
 def _seen(file: Path) -> np.ndarray:
-    return first_look(open_picture(file, handwriting.WORK_SIDE)).digit
+    return extract_digit(open_picture(file, handwriting.WORK_SIDE)).digit
 
 
 def pictures_in(folder: Path) -> list[Path]:

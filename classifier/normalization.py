@@ -9,16 +9,16 @@ from keras import layers
 
 # The standard deviation of MNIST's pixels, for which the recipe's learning rates were found. Scaled
 # to 1 instead, a small set of two plain colours was not learned in 3 epochs.
-USUAL_SPREAD = 0.31
+MNIST_STD = 0.31
 
-Ground = tuple[float, float]  # mean and standard deviation of the pixels, which are 0..1
+MeanStd = tuple[float, float]  # mean and standard deviation of the pixels, which are 0..1
 
 
-def centred(model: keras.Model, mean: float, spread: float) -> keras.Model:
+def normalized(model: keras.Model, mean: float, std: float) -> keras.Model:
     """The model, behind a layer that gives the pixels a mean of 0 and the usual spread."""
-    scale = USUAL_SPREAD / spread
+    scale = MNIST_STD / std
     first = layers.Rescaling(scale, offset=-mean * scale, name="centring")
-    picture = keras.Input(model.input_shape[1:])
+    image = keras.Input(model.input_shape[1:])
     if type(model) is keras.Sequential:
-        return keras.Sequential([picture, first, *model.layers], name=model.name)
-    return keras.Model(picture, model(first(picture)), name=model.name)
+        return keras.Sequential([image, first, *model.layers], name=model.name)
+    return keras.Model(image, model(first(image)), name=model.name)

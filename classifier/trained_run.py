@@ -5,27 +5,28 @@ from typing import Any, NamedTuple
 
 import keras
 
-from classifier import description, hardware
+from classifier import hardware
 from classifier.console import InputError
-from classifier.run_folder import checkpoints, load_first
+from classifier.metadata import check_network, read_metadata, with_metadata
+from classifier.run_folder import checkpoints, load_first_usable
 
 PROGRAM = Path(__file__).resolve().parents[1]
 
 
-class Trained(NamedTuple):
+class TrainedRun(NamedTuple):
     """A network that was trained, not loaded yet."""
 
     setting: Any  # the Setting asked for, with the network's sizes, classes and recipe
-    said: dict[str, Any]  # what model.json says
+    metadata: dict[str, Any]  # what model.json says
     weights: list[Path]  # the files of its weights, best first
 
     @property
-    def ground(self) -> tuple[float, float] | None:
+    def mean_std(self) -> tuple[float, float] | None:
         """Mean and spread of the pixels that it was trained on, if it centres its pictures."""
-        return self.said["ground"] and tuple(self.said["ground"])
+        return self.metadata["ground"] and tuple(self.metadata["ground"])
 
 
-def folder_of(setting: Any) -> Path | None:
+def find_weights_folder(setting: Any) -> Path | None:
     """Where the weights are: restore_model's folder, the run's own, else the one that ships.
 
     The last is looked for beside the program, too: its user may be in another folder.
@@ -39,7 +40,7 @@ def folder_of(setting: Any) -> Path | None:
     return None
 
 
-def find(setting: Any) -> Trained:
+def find_run(setting: Any) -> TrainedRun:
     """The network that the setting means.
 
     Raises:
@@ -47,25 +48,25 @@ def find(setting: Any) -> Trained:
     """
     if setting.restore_model and not Path(setting.restore_model).is_file():
         raise InputError(f"--restore_model {setting.restore_model}: no such file")
-    folder = folder_of(setting)
+    folder = find_weights_folder(setting)
     if folder is None:
         raise InputError(f"{setting.checkpoint_path}: no weights here; --mode train makes them")
-    said = description.read(folder)
+    metadata = read_metadata(folder)
     names = ("img_width", "img_height", "label_nums", "recipe")
-    setting = description.following(setting, said, names, folder)
-    if setting.precision == "auto" and said.get("precision") == "float32":
+    setting = with_metadata(setting, metadata, names, folder)
+    if setting.precision == "auto" and metadata.get("precision") == "float32":
         setting = setting.replace(precision="float32")  # so that val_acc is what evaluate finds
     weights = [Path(setting.restore_model)] if setting.restore_model else checkpoints(folder)
-    return Trained(setting, said, weights)
+    return TrainedRun(setting, metadata, weights)
 
 
-def load(model: keras.Model, written: dict[str, Any], trained: Trained) -> Path:
+def load_run(model: keras.Model, network_config: dict[str, Any], run: TrainedRun) -> Path:
     """Load the first of the weights that can be used.
 
     Args:
         model: the network as it is to be used.
-        written: what description.of_network says of build_model's network.
-        trained: as `find` gives it.
+        network_config: of build_model's network.
+        run: as `find_run` gives it.
 
     Returns:
         The file.
@@ -73,12 +74,12 @@ def load(model: keras.Model, written: dict[str, Any], trained: Trained) -> Path:
     Raises:
         InputError: build_model makes another network now, or none of the files can be used.
     """
-    folder = trained.weights[0].parent
-    description.check_network(trained.said, written, folder)
-    hardware.choose_compiling(model, steps=0)
-    found = load_first(model, trained.weights)
-    if found is None:
+    folder = run.weights[0].parent
+    check_network(run.metadata, network_config, folder)
+    hardware.set_jit_compile(model, steps=0)
+    loaded = load_first_usable(model, run.weights)
+    if loaded is None:
         raise InputError(
             f"{folder}: none of the weights here can be used; --mode train makes new ones"
         )
-    return found[0]
+    return loaded[0]

@@ -11,12 +11,12 @@ from tensorflow.keras.preprocessing.image import DirectoryIterator
 
 from classifier import hardware, workers
 from classifier.console import InputError, warn
-from classifier.files import save
-from classifier.pictures import class_folders, file_names, files_below, is_picture, load_only
-from classifier.recipe import EPOCHS_OF_MANY, MANY
+from classifier.files import write_file
+from classifier.pictures import class_folders, file_names, files_below, is_picture, select_files
+from classifier.recipe import LARGE_SET, LARGE_SET_EPOCHS
 
 # What makes a training what it is. --is_restore takes it from the run that it goes on with.
-CARRIED = (
+SAVED_FIELDS = (
     *("recipe", "precision", "img_width", "img_height", "label_nums", "epochs", "batch_size"),
     *("seed", "horizontal_flip"),
 )
@@ -24,22 +24,22 @@ CARRIED = (
 # its layers, their seeds and where their code lives are not what a person means by the network.
 INCIDENTAL = ("name", "dtype", "seed", "module", "registered_name", "build_config")
 # A limit on what is believed of a file's word: nobody trains on larger pictures.
-MOST_SIDE = 4096
+MAX_SIDE = 4096
 
 SIDES = ("img_width", "img_height")
 # What Python raises for JSON that is not what was written.
-DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-MOST_NAMED = 20  # a screen of names is enough to know what happened
+JSON_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+MAX_NAMES = 20  # a screen of names is enough to know what happened
 
 Split = dict[str, list[str]]  # "training" and "validation": names of files, "<class>/<file>"
 
 
-def write(
+def write_metadata(
     setting: Any,
-    written: dict[str, Any],
+    network_config: dict[str, Any],
     trained_on: str,
     handwriting: bool,
-    ground: tuple[float, float] | None,
+    mean_std: tuple[float, float] | None,
     training: DirectoryIterator,
     validation: DirectoryIterator,
 ) -> None:
@@ -49,44 +49,44 @@ def write(
 
     Args:
         setting: of the training, with nothing left open.
-        written: the network as build_model has it, as of_network gives it.
+        network_config: the network as build_model has it, as network_config gives it.
         trained_on: what the pictures are.
         handwriting: they are like MNIST's, so that a person's are to be cleaned up.
-        ground: mean and spread by which the network centres its pictures.
+        mean_std: mean and spread by which the network centres its pictures.
         training: the files to learn from.
         validation: the files held out.
     """
     folder = Path(setting.checkpoint_path)
     if setting.is_restore and (folder / "model.json").exists():
-        begun = read(folder).get("epochs", setting.epochs)  # older programs didn't say
+        begun = read_metadata(folder).get("epochs", setting.epochs)  # older programs didn't say
         if setting.epochs > begun:
             print(
                 f"{setting.epochs} epochs instead of {begun}: the learning rate goes on as in a "
                 f"training of {setting.epochs}"
             )
-    said = {"classes": list(training.class_indices)}
-    said |= {name: getattr(setting, name) for name in CARRIED if name != "label_nums"}
-    if not setting.is_given("batch_size"):
-        said["batch_size"] = None  # as many as suit the set
-    said |= {
+    metadata = {"classes": list(training.class_indices)}
+    metadata |= {name: getattr(setting, name) for name in SAVED_FIELDS if name != "label_nums"}
+    if not setting.is_set("batch_size"):
+        metadata["batch_size"] = None  # as many as suit the set
+    metadata |= {
         "handwriting": handwriting,
-        "ground": ground,
+        "ground": mean_std,
         "trained_on": trained_on,
         "images": training.samples,
         "keras": keras.__version__,
-        "network": written,
+        "network": network_config,
     }
-    contents = {"model.json": said}
+    contents = {"model.json": metadata}
     if not setting.is_restore or read_split(folder) is None:
         split = {"training": file_names(training), "validation": file_names(validation)}
         contents = {"split.json": split} | contents  # a run that goes on keeps its own
     for name, content in contents.items():
         # A folder's name may be bytes that are no text: they are escaped, which JSON can undo.
         text = json.dumps(content, indent=2, ensure_ascii=False)
-        save(folder / name, text.encode("utf-8", errors="backslashreplace"))
+        write_file(folder / name, text.encode("utf-8", errors="backslashreplace"))
 
 
-def of_network(model: keras.Model) -> dict[str, Any]:
+def network_config(model: keras.Model) -> dict[str, Any]:
     """The network in Keras's own words, without names that depend on how many were built before."""
     text = model.to_json()
     for place, layer in enumerate(json.loads(text)["config"]["layers"]):
@@ -96,7 +96,7 @@ def of_network(model: keras.Model) -> dict[str, Any]:
     return json.loads(text)
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Path) -> dict[str, Any]:
     """What model.json says, checked, with "label_nums".
 
     Raises:
@@ -104,26 +104,30 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / "model.json"
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        classes = said["classes"]
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        classes = metadata["classes"]
         if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
             raise ValueError("its classes are not a list of names")
-        if not all(type(said[side]) is int and 0 < said[side] <= MOST_SIDE for side in SIDES):
+        if not all(
+            type(metadata[side]) is int and 0 < metadata[side] <= MAX_SIDE for side in SIDES
+        ):
             raise ValueError("its image size is not a number of pixels")
         if any(name in ("", ".", "..") or Path(name).name != name for name in classes):
             raise ValueError("a class is not the name of a folder")  # evaluate would read elsewhere
-        if type(said["handwriting"]) is not bool or len(classes) < 2:
+        if type(metadata["handwriting"]) is not bool or len(classes) < 2:
             raise ValueError("it does not describe a network")
-        if type(said["trained_on"]) is not str:
+        if type(metadata["trained_on"]) is not str:
             raise ValueError("it does not say what the network was trained on")
-        ground = said.setdefault("ground", None)
-        if ground is not None and not (len(ground) == 2 and 0 <= ground[0] <= 1 >= ground[1] > 0):
+        mean_std = metadata.setdefault("ground", None)
+        if mean_std is not None and not (
+            len(mean_std) == 2 and 0 <= mean_std[0] <= 1 >= mean_std[1] > 0
+        ):
             raise ValueError("ground is no mean and spread of pixels")
-        if "network" in said:
-            network_difference(said["network"], said["network"])  # raises unless it is one
-    except (*DAMAGE, OSError) as error:
+        if "network" in metadata:
+            config_difference(metadata["network"], metadata["network"])  # raises unless it is one
+    except (*JSON_ERRORS, OSError) as error:
         raise InputError(f"{path}: missing or damaged ({error}); --mode train makes it") from None
-    return said | {"label_nums": len(classes)}
+    return metadata | {"label_nums": len(classes)}
 
 
 def read_split(folder: Path) -> Split | None:
@@ -149,56 +153,58 @@ def read_split(folder: Path) -> Split | None:
     return split
 
 
-def following(setting: Any, said: dict[str, Any], names: Sequence[str], folder: Path) -> Any:
+def with_metadata(
+    setting: Any, metadata: dict[str, Any], names: Sequence[str], folder: Path
+) -> Any:
     """A copy of a Setting with the values that a run's description says.
 
     Args:
         setting: what is asked for now.
-        said: as `read` gives it.
+        metadata: as `read_metadata` gives it.
         names: the fields to take from there.
         folder: of the run, for the message.
 
     Raises:
         InputError: a value that was given contradicts one of them.
     """
-    names = [name for name in names if name in said]  # older programs said less
+    names = [name for name in names if name in metadata]  # older programs said less
     for name in names:
-        if setting.is_given(name) and getattr(setting, name) not in (said[name], "auto"):
-            there = "the default" if said[name] is None else said[name]
+        if setting.is_set(name) and getattr(setting, name) not in (metadata[name], "auto"):
+            present = "the default" if metadata[name] is None else metadata[name]
             raise InputError(
-                f"--{name} {getattr(setting, name)}, but the network in {folder} has {there}"
+                f"--{name} {getattr(setting, name)}, but the network in {folder} has {present}"
             )
     try:
-        return setting.replace(**{name: said[name] for name in names})
+        return setting.replace(**{name: metadata[name] for name in names})
     except ValueError as error:
         raise InputError(f"{folder / 'model.json'}: damaged, {error}") from None
 
 
-def settled(setting: Any) -> Any:
+def resolved_setting(setting: Any) -> Any:
     """The Setting of a training with nothing left open: as the run to go on with, or by default."""
     folder = Path(setting.checkpoint_path)
     if setting.is_restore:
-        workers.have_firsts_files(folder, ("model.json", "split.json"))
+        workers.broadcast_files(folder, ("model.json", "split.json"))
     if setting.is_restore and (folder / "model.json").exists():
-        setting = go_on(setting, folder, class_folders(setting.train_dir))
+        setting = resumed_setting(setting, folder, class_folders(setting.train_dir))
     classes = class_folders(setting.train_dir)
     if len(classes) != setting.label_nums:
         print(f"label_nums is {len(classes)}: as many classes as there are in {setting.train_dir}")
-    if has_many(setting):
-        print(f"epochs is {EPOCHS_OF_MANY}: more would teach so many pictures no more")
-        setting = setting.replace(epochs=EPOCHS_OF_MANY)
-    precision, *_ = workers.everyones(hardware.precision(setting.precision, setting.recipe))
+    if is_large_set(setting):
+        print(f"epochs is {LARGE_SET_EPOCHS}: more would teach so many pictures no more")
+        setting = setting.replace(epochs=LARGE_SET_EPOCHS)
+    precision, *_ = workers.all_gather(hardware.choose_precision(setting.precision, setting.recipe))
     return setting.replace(label_nums=len(classes), precision=precision)
 
 
-def has_many(setting: Any) -> bool:
+def is_large_set(setting: Any) -> bool:
     """Whether a training whose epochs nobody has said has so many pictures that few will do."""
-    if setting.is_given("epochs") or setting.initial_epoch or setting.recipe == "article":
+    if setting.is_set("epochs") or setting.initial_epoch or setting.recipe == "article":
         return False
-    return sum(map(is_picture, files_below(Path(setting.train_dir)))) >= MANY
+    return sum(map(is_picture, files_below(Path(setting.train_dir)))) >= LARGE_SET
 
 
-def go_on(setting: Any, folder: Path, classes: list[str]) -> Any:
+def resumed_setting(setting: Any, folder: Path, classes: list[str]) -> Any:
     """A copy of a Setting that goes on with the training in the folder as it was begun.
 
     Args:
@@ -209,15 +215,15 @@ def go_on(setting: Any, folder: Path, classes: list[str]) -> Any:
     Raises:
         InputError: a value that was given contradicts the run; or the classes are others now.
     """
-    said = read(folder)
-    names = [name for name in CARRIED if name != "epochs"]
-    setting = following(setting, said, names, folder)
-    begun = said.get("epochs")
-    if not (setting.is_given("epochs") and type(begun) is int and setting.epochs > begun):
-        setting = following(setting, said, ["epochs"], folder)
+    metadata = read_metadata(folder)
+    names = [name for name in SAVED_FIELDS if name != "epochs"]
+    setting = with_metadata(setting, metadata, names, folder)
+    begun = metadata.get("epochs")
+    if not (setting.is_set("epochs") and type(begun) is int and setting.epochs > begun):
+        setting = with_metadata(setting, metadata, ["epochs"], folder)
     for what, names in (
-        ("new", set(classes) - set(said["classes"])),
-        ("gone", set(said["classes"]) - set(classes)),
+        ("new", set(classes) - set(metadata["classes"])),
+        ("gone", set(metadata["classes"]) - set(classes)),
     ):
         if names:
             raise InputError(
@@ -227,11 +233,11 @@ def go_on(setting: Any, folder: Path, classes: list[str]) -> Any:
     return setting
 
 
-def check_network(said: dict[str, Any], written: dict[str, Any], folder: Path) -> None:
+def check_network(metadata: dict[str, Any], network_config: dict[str, Any], folder: Path) -> None:
     """Raise InputError if the run's network is not the one that is written in build_model now."""
-    if "network" not in said:  # older programs didn't say
+    if "network" not in metadata:  # older programs didn't say
         return
-    changed = network_difference(said["network"], written)
+    changed = config_difference(metadata["network"], network_config)
     if changed:
         raise InputError(
             f"{folder}: not trained with the network that build_model makes now ({changed}); train "
@@ -239,9 +245,9 @@ def check_network(said: dict[str, Any], written: dict[str, Any], folder: Path) -
         )
 
 
-def same_run(
+def restore_split(
     folder: Path,
-    written: dict[str, Any],
+    network_config: dict[str, Any],
     training: DirectoryIterator,
     validation: DirectoryIterator,
 ) -> None:
@@ -250,27 +256,27 @@ def same_run(
     Pictures that came since are left out, and those that are gone are named, on stderr.
 
     Raises:
-        InputError: build_model's network, as of_network gives it, is not the run's any more.
+        InputError: build_model's network, as network_config gives it, is not the run's any more.
     """
     if not (folder / "model.json").exists():  # the run was stopped before it had begun
         return
-    check_network(read(folder), written, folder)
+    check_network(read_metadata(folder), network_config, folder)
     split = read_split(folder)
     if split is None:
         return
-    there = {*file_names(training), *file_names(validation)}
+    present = {*file_names(training), *file_names(validation)}
     known = {*split["training"], *split["validation"]}
-    if there - known:
-        warn(f"{training.directory}: pictures that came since, left out: {len(there - known)}")
-    if known - there:
-        some = ", ".join(sorted(known - there)[:MOST_NAMED])
-        more = ", …" if len(known - there) > MOST_NAMED else ""
-        warn(f"{training.directory}: pictures that are gone: {len(known - there)} ({some}{more})")
+    if present - known:
+        warn(f"{training.directory}: pictures that came since, left out: {len(present - known)}")
+    if known - present:
+        some = ", ".join(sorted(known - present)[:MAX_NAMES])
+        more = ", …" if len(known - present) > MAX_NAMES else ""
+        warn(f"{training.directory}: pictures that are gone: {len(known - present)} ({some}{more})")
     for iterator, part in ((training, "training"), (validation, "validation")):
-        load_only(iterator, [name for name in split[part] if name in there])
+        select_files(iterator, [name for name in split[part] if name in present])
 
 
-def only_held_out(iterator: DirectoryIterator, folder: Path) -> None:
+def select_held_out(iterator: DirectoryIterator, folder: Path) -> None:
     """Have the iterator over all training pictures load only those that the run has held out.
 
     Raises:
@@ -281,38 +287,43 @@ def only_held_out(iterator: DirectoryIterator, folder: Path) -> None:
         raise InputError(
             f"{folder}: it is not known which pictures were held out; make a test folder"
         )
-    there = set(file_names(iterator))
-    held_out = [name for name in split["validation"] if name in there]
+    present = set(file_names(iterator))
+    held_out = [name for name in split["validation"] if name in present]
     if not held_out:
         raise InputError(f"{iterator.directory}: none of the pictures held out in training is here")
     if len(held_out) < len(split["validation"]):
         gone = len(split["validation"]) - len(held_out)
         warn(f"{iterator.directory}: pictures held out in training that are gone: {gone}")
-    load_only(iterator, held_out)
+    select_files(iterator, held_out)
 
 
-def network_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """In what two networks, as of_network gives them, differ first; None if they don't."""
-    there, here = then["config"]["layers"], now["config"]["layers"]
-    if len(there) != len(here):
-        return f"it had {len(there)} layers, now {len(here)}"
-    for place, (old, new) in enumerate(zip(there, here, strict=True)):
+def config_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """In what two networks, as network_config gives them, differ first; None if they don't."""
+    present, here = then["config"]["layers"], now["config"]["layers"]
+    if len(present) != len(here):
+        return f"it had {len(present)} layers, now {len(here)}"
+    for place, (old, new) in enumerate(zip(present, here, strict=True)):
         layer = f"layer {place}, {old['class_name']},"
         if old["class_name"] != new["class_name"]:
             return f"{layer} is now {new['class_name']}"
         for key in sorted(old["config"].keys() & new["config"].keys() - set(INCIDENTAL)):
-            before, after = essence(old["config"][key]), essence(new["config"][key])
+            before, after = (
+                without_incidental(old["config"][key]),
+                without_incidental(new["config"][key]),
+            )
             if before != after:
                 return f"{layer} had {key} {before!r}, now {after!r}"
-        if essence(old.get("inbound_nodes")) != essence(new.get("inbound_nodes")):
+        if without_incidental(old.get("inbound_nodes")) != without_incidental(
+            new.get("inbound_nodes")
+        ):
             return f"{layer} had other inputs"
     return None
 
 
-def essence(value: Any) -> Any:
+def without_incidental(value: Any) -> Any:
     """A value of Keras's config without what is incidental."""
     if isinstance(value, dict):
-        return {k: essence(v) for k, v in value.items() if k not in INCIDENTAL}
+        return {k: without_incidental(v) for k, v in value.items() if k not in INCIDENTAL}
     if isinstance(value, list):
-        return [essence(v) for v in value]
+        return [without_incidental(v) for v in value]
     return value

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from classifier.files import save
+from classifier.files import write_file
 from classifier.opener import Decoder
 
 # The file may take this share of the disk that is free: others need room, too.
-SHARE = 0.5
+MAX_DISK_SHARE = 0.5
 WHAT = "decoded pictures, so that they need not be decoded in every epoch; may be deleted"
 
 
-class OnDisk:
+class DiskCache:
     """A decoder that keeps what it has decoded, and next time reads it from there.
 
     The file is used again by later runs with the same pictures, and begun anew if one of them, or
@@ -43,7 +43,7 @@ class OnDisk:
     def fits(folder: Path, count: int, size: tuple[int, int]) -> bool:
         """Whether there is room for so many pictures in a folder."""
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        return count * math.prod(size) * 3 <= SHARE * shutil.disk_usage(there).free
+        return count * math.prod(size) * 3 <= MAX_DISK_SHARE * shutil.disk_usage(there).free
 
     @property
     def length(self) -> int:
@@ -73,7 +73,7 @@ class OnDisk:
             "left_out": sorted(set(self.places.values()) - self.kept),
             "made_from": self.made_from,
         }
-        save(self.note_path, json.dumps(note, indent=2).encode())
+        write_file(self.note_path, json.dumps(note, indent=2).encode())
 
     def __call__(self, picture: str, size: tuple[int, int]) -> np.ndarray:
         """As decode does: uint8 [height, width, 3]."""

@@ -7,8 +7,8 @@ import pytest
 from keras import layers
 
 import mnist_keras
-from classifier.built import built
 from classifier.console import InputError
+from classifier.model_checks import build_checked
 from setting import Setting
 
 SETTING = Setting(img_width=18, img_height=20, label_nums=3)
@@ -29,8 +29,8 @@ class Subclassed(keras.Model):
 
 def two_answers(setting):
     given = keras.Input(setting.input_shape)
-    chances = dense(activation="softmax")(layers.Flatten()(given))
-    return keras.Model(given, [chances, chances])
+    probabilities = dense(activation="softmax")(layers.Flatten()(given))
+    return keras.Model(given, [probabilities, probabilities])
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def two_answers(setting):
 )
 def test_a_network_that_can_not_serve_is_one_line_that_says_what_to_change(build_model, said):
     with pytest.raises(InputError, match=f"^build_model: .*{said}") as refused:
-        built(build_model, SETTING)
+        build_checked(build_model, SETTING)
     assert "\n" not in str(refused.value)
 
 
@@ -80,7 +80,7 @@ def test_what_keras_refuses_is_one_line_with_that_of_build_model(layer, said):
 
     line = build_model.__code__.co_firstlineno + 1
     with pytest.raises(InputError, match=f"^build_model, line {line}: .*{said}") as refused:
-        built(build_model, SETTING)
+        build_checked(build_model, SETTING)
     assert refused.match(r"^[^\n\x1b]*$")
 
 
@@ -99,7 +99,7 @@ def test_so_is_any_other_mistake_with_its_kind(mistake, said):
 
     line = build_model.__code__.co_firstlineno + 1
     with pytest.raises(InputError, match=f"^build_model, line {line}: {said}"):
-        built(build_model, SETTING)
+        build_checked(build_model, SETTING)
 
 
 def test_an_error_that_says_nothing_or_comes_before_the_first_line_is_one_line_too():
@@ -107,9 +107,9 @@ def test_an_error_that_says_nothing_or_comes_before_the_first_line_is_one_line_t
         raise ValueError
 
     with pytest.raises(InputError, match="^build_model, line .*: ValueError: $"):
-        built(fail, SETTING)
+        build_checked(fail, SETTING)
     with pytest.raises(InputError, match="^build_model: TypeError: .*takes 0 positional"):
-        built(lambda: None, SETTING)
+        build_checked(lambda: None, SETTING)
 
 
 class Doubled(layers.Layer):
@@ -125,17 +125,17 @@ def test_layers_that_can_not_be_described_or_trained_are_named():
         return chain(first, layers.Flatten(), dense(activation="softmax"))
 
     with pytest.raises(InputError, match="described: .*Doubled was created .*get_config"):
-        built(ended(Doubled(1)), SETTING)
+        build_checked(ended(Doubled(1)), SETTING)
     with pytest.raises(InputError, match="odd/kernel are float64; only"):
-        built(ended(layers.Conv2D(2, 3, name="odd", dtype="float64")), SETTING)
+        build_checked(ended(layers.Conv2D(2, 3, name="odd", dtype="float64")), SETTING)
     with pytest.raises(InputError, match='odd regularizes .* bfloat16, .*dtype="float32"'):
         odd = layers.ActivityRegularization(0.1, name="odd", dtype="mixed_bfloat16")
-        built(ended(odd), SETTING)
+        build_checked(ended(odd), SETTING)
 
 
 def test_pictures_too_small_for_the_article_s_network_are_still_named():
     with pytest.raises(InputError, match="^img_width 17"):
-        built(mnist_keras.build_model, Setting(img_width=17))
+        build_checked(mnist_keras.build_model, Setting(img_width=17))
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
@@ -150,7 +150,7 @@ def test_pictures_too_small_for_the_article_s_network_are_still_named():
 def test_chances_may_be_made_in_any_way(end, precision):
     keras.mixed_precision.set_global_policy(precision)
     try:
-        assert built(chain(layers.Flatten(), *end()), SETTING).output_shape == (None, 3)
+        assert build_checked(chain(layers.Flatten(), *end()), SETTING).output_shape == (None, 3)
     finally:
         keras.mixed_precision.set_global_policy("float32")
 

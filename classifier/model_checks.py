@@ -17,7 +17,7 @@ NOISE = 10.0
 ROUNDING = 0.01
 
 
-def built(build_model: Callable[[Any], keras.Model], setting: Any) -> keras.Model:
+def build_checked(build_model: Callable[[Any], keras.Model], setting: Any) -> keras.Model:
     """The network that build_model makes of a Setting, from its input_shape to label_nums chances.
 
     Raises:
@@ -47,7 +47,7 @@ def built(build_model: Callable[[Any], keras.Model], setting: Any) -> keras.Mode
         if shape != wanted:
             raise InputError(f"build_model: the network {what} {shape}, not {wanted}; see {name}")
     check_layers(model)
-    check_chances(model)
+    check_probabilities(model)
     return model
 
 
@@ -83,7 +83,7 @@ def check_layers(model: keras.Model) -> None:
             )
 
 
-def check_chances(model: keras.Model) -> None:
+def check_probabilities(model: keras.Model) -> None:
     """Raise InputError if the network's answers are no chances, which the loss takes them for."""
     last = model.layers[-1]
     activation = getattr(last, "activation", None)

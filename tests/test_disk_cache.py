@@ -8,8 +8,8 @@ import pytest
 from helpers import save
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
-from classifier import on_disk
-from classifier.on_disk import OnDisk
+from classifier import disk_cache
+from classifier.disk_cache import DiskCache
 from classifier.opener import decode
 from classifier.pictures import load
 
@@ -41,7 +41,7 @@ def kept(files, tmp_path, decoded):
         return decode(path, size)
 
     def make():
-        keeper = OnDisk(tmp_path / "run" / "pixels" / "training.bin", files, SIZE, counted)
+        keeper = DiskCache(tmp_path / "run" / "pixels" / "training.bin", files, SIZE, counted)
         for file in files:
             try:
                 keeper(file, SIZE)
@@ -111,7 +111,7 @@ def test_where_the_disk_is_too_full_for_them_they_are_decoded_every_epoch(
     for name in ("cat", "dog"):
         save(tmp_path / "train" / name, "1.png", np.zeros((20, 20, 3), np.uint8))
     iterator = ImageDataGenerator().flow_from_directory(tmp_path / "train", target_size=SIZE)
-    monkeypatch.setattr(on_disk, "SHARE", 0)
+    monkeypatch.setattr(disk_cache, "MAX_DISK_SHARE", 0)
     pictures = load(iterator, 0, beside=tmp_path / "pixels" / "training.bin")
     assert "decoded every epoch" in capsys.readouterr().out
     assert pictures.decode is decode and not (tmp_path / "pixels").exists()

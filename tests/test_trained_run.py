@@ -11,7 +11,7 @@ from keras import layers
 import mnist_keras
 from classifier import run_folder
 from classifier.console import InputError
-from classifier.trained import find, folder_of
+from classifier.trained_run import find_run, find_weights_folder
 from setting import Setting
 
 SHIPPED = Path(mnist_keras.__file__).parent / "mnist_data" / "shipped"
@@ -30,39 +30,39 @@ def trained(tmp_path_factory) -> Path:
 
 def load(setting):
     """The network that the setting means and the file of its weights."""
-    return mnist_keras.load_network(find(setting), grey=True)
+    return mnist_keras.load_network(find_run(setting), grayscale=True)
 
 
 def test_without_weights_it_is_said_what_makes_them(tmp_path):
     setting = Setting(data_dir=str(tmp_path))
-    assert folder_of(setting) is None
+    assert find_weights_folder(setting) is None
     with pytest.raises(InputError, match="model_weight: no weights here; --mode train makes them"):
-        find(setting)
+        find_run(setting)
 
 
 def test_a_run_s_own_weights_come_before_those_that_ship_and_restore_model_before_both(copy):
     setting = Setting(data_dir=str(copy))
     shutil.copytree(copy / "model_weight", copy / "other")
     (copy / "model_weight").rename(copy / "shipped")
-    assert folder_of(setting) == copy / "shipped"
+    assert find_weights_folder(setting) == copy / "shipped"
     shutil.copytree(copy / "shipped", copy / "model_weight")
-    assert folder_of(setting) == copy / "model_weight"
+    assert find_weights_folder(setting) == copy / "model_weight"
     best = run_folder.checkpoints(copy / "other")[0]
     assert load(setting.replace(restore_model=str(best)))[1] == best
 
 
 def test_the_weights_that_ship_are_found_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert folder_of(Setting()) == SHIPPED
-    assert folder_of(Setting(data_dir="flowers")) is None
+    assert find_weights_folder(Setting()) == SHIPPED
+    assert find_weights_folder(Setting(data_dir="flowers")) is None
 
 
 def test_size_classes_and_recipe_follow_the_run_and_so_does_float32(trained):
-    known = find(Setting(data_dir=str(trained)))
+    known = find_run(Setting(data_dir=str(trained)))
     assert known.setting.label_nums == 10 and known.setting.recipe == "tuned"
     assert known.setting.precision == "float32"  # so that val_acc is what evaluate finds
     asked = Setting(data_dir=str(trained), precision="mixed_bfloat16")
-    assert find(asked).setting.precision == "mixed_bfloat16"
+    assert find_run(asked).setting.precision == "mixed_bfloat16"
     assert known.weights == run_folder.checkpoints(trained / "model_weight")
 
 
@@ -76,7 +76,7 @@ def test_size_classes_and_recipe_follow_the_run_and_so_does_float32(trained):
 )
 def test_a_setting_that_contradicts_the_network_is_an_error_that_names_both(trained, given, said):
     with pytest.raises(InputError, match=said):
-        find(Setting(data_dir=str(trained), **given))
+        find_run(Setting(data_dir=str(trained), **given))
 
 
 def test_damaged_weights_are_named_and_the_next_best_are_taken(copy, capsys):

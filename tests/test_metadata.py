@@ -13,7 +13,7 @@ from keras import layers
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 import mnist_keras
-from classifier import description
+from classifier import metadata
 from classifier.console import InputError
 from classifier.pictures import file_names
 from setting import Setting
@@ -32,7 +32,7 @@ def described(data, **given) -> Setting:
     """What a training with that setting writes of itself."""
     setting = Setting(data_dir=str(data), checkpoint_path=str(data), **given)
     iterators = mnist_keras.data_generator(setting)
-    description.write(setting, NO_NETWORK, "MNIST", True, None, *iterators)
+    metadata.write_metadata(setting, NO_NETWORK, "MNIST", True, None, *iterators)
     return setting
 
 
@@ -46,7 +46,7 @@ def changed(data, **changes) -> None:
 
 def test_what_is_written_is_read(data):
     described(data, epochs=7, precision="float32", recipe="tuned", img_width=30, seed=3)
-    said = description.read(data)
+    said = metadata.read_metadata(data)
     assert said["classes"] == list("0123456789") and said["label_nums"] == 10
     assert (said["img_width"], said["img_height"], said["epochs"]) == (30, 28, 7)
     assert (said["precision"], said["recipe"], said["seed"]) == ("float32", "tuned", 3)
@@ -54,7 +54,7 @@ def test_what_is_written_is_read(data):
     assert said["batch_size"] is None  # as many as suit the set
     assert said["network"] == NO_NETWORK and said["keras"] == keras.__version__
     described(data, batch_size=128)
-    assert description.read(data)["batch_size"] == 128
+    assert metadata.read_metadata(data)["batch_size"] == 128
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_is_written_is_read(data):
 def test_a_damaged_description_is_one_clear_error(tmp_path, content, said):
     (tmp_path / "model.json").write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=f"model.json: .*{said}.*; --mode train makes it"):
-        description.read(tmp_path)
+        metadata.read_metadata(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["..", ".", "/", "../cat", "a/b"])
@@ -79,7 +79,7 @@ def test_a_class_that_is_no_folder_s_name_is_refused(data, name):
     described(data)
     changed(data, classes=["cat", name])
     with pytest.raises(InputError, match="model.json: .*not the name of a folder"):
-        description.read(data)
+        metadata.read_metadata(data)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_description_that_can_not_be_true_is_refused(data, changes, said):
     described(data)
     changed(data, **changes)
     with pytest.raises(InputError, match=f"model.json: .*{said}"):
-        description.read(data)
+        metadata.read_metadata(data)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no names that are no text")
@@ -106,8 +106,8 @@ def test_names_that_are_no_text_survive(tmp_path):
         for index in range(5):
             save(tmp_path / "train" / cls, f"{index}.png", np.zeros((9, 9), "u1"))
     described(tmp_path)
-    assert description.read(tmp_path)["classes"] == ["cat", name]
-    held_out = description.read_split(tmp_path)["validation"]
+    assert metadata.read_metadata(tmp_path)["classes"] == ["cat", name]
+    held_out = metadata.read_split(tmp_path)["validation"]
     assert held_out == ["cat/0.png", f"{name}/0.png"]
 
 
@@ -117,7 +117,7 @@ def test_names_that_are_no_text_survive(tmp_path):
 def test_what_was_not_asked_for_follows_the_run(data):
     described(data, epochs=7, img_width=30, recipe="article", seed=3, horizontal_flip=True)
     setting = Setting(data_dir=str(data), checkpoint_path=str(data))
-    setting = description.go_on(setting, data, list("0123456789"))
+    setting = metadata.resumed_setting(setting, data, list("0123456789"))
     assert (setting.epochs, setting.img_width, setting.recipe, setting.seed) == (
         7,
         30,
@@ -125,7 +125,7 @@ def test_what_was_not_asked_for_follows_the_run(data):
         3,
     )
     assert setting.horizontal_flip is True and setting.label_nums == 10
-    assert not setting.is_given("batch_size")
+    assert not setting.is_set("batch_size")
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def test_what_was_not_asked_for_follows_the_run(data):
 def test_a_setting_that_contradicts_the_run_is_an_error_that_names_both(data, given, said):
     described(data, epochs=7, seed=3)
     with pytest.raises(InputError, match=said):
-        description.go_on(Setting(**given), data, list("0123456789"))
+        metadata.resumed_setting(Setting(**given), data, list("0123456789"))
 
 
 def test_a_run_can_go_on_for_more_epochs_and_that_is_said_when_it_does(data, capsys):
     described(data, epochs=7)
-    assert description.go_on(Setting(epochs=9), data, list("0123456789")).epochs == 9
+    assert metadata.resumed_setting(Setting(epochs=9), data, list("0123456789")).epochs == 9
     assert "instead of" not in capsys.readouterr().out  # it may yet be refused
     for epochs, said in ((7, False), (9, True), (9, False)):
         described(data, epochs=epochs, is_restore=True)
@@ -162,7 +162,7 @@ def test_what_an_older_program_did_not_write_is_taken_from_the_setting(data):
     for name in ("epochs", "batch_size", "seed", "horizontal_flip", "recipe", "precision"):
         del said[name]
     (data / "model.json").write_text(json.dumps(said), "utf-8")
-    setting = description.go_on(Setting(epochs=5, seed=8), data, list("0123456789"))
+    setting = metadata.resumed_setting(Setting(epochs=5, seed=8), data, list("0123456789"))
     assert (setting.epochs, setting.seed, setting.recipe) == (5, 8, "tuned")
 
 
@@ -172,7 +172,7 @@ def test_what_an_older_program_did_not_write_is_taken_from_the_setting(data):
 def test_a_run_goes_on_only_with_its_classes(data, classes, said):
     described(data)
     with pytest.raises(InputError, match=f"classes that are {said}; it can go on only with"):
-        description.go_on(Setting(), data, list(classes))
+        metadata.resumed_setting(Setting(), data, list(classes))
 
 
 # Which pictures were held out
@@ -188,7 +188,7 @@ def test_a_run_that_goes_on_holds_out_the_pictures_that_it_had(data, capsys):
         save(data / "train" / label, "!new.png", np.zeros((28, 28), "u1"))
     iterators = mnist_keras.data_generator(setting)
     assert file_names(iterators[1]) != before[1]
-    description.same_run(data, NO_NETWORK, *iterators)
+    metadata.restore_split(data, NO_NETWORK, *iterators)
     assert [file_names(iterator) for iterator in iterators] == before
     errors = capsys.readouterr().err
     assert "pictures that came since, left out: 2\n" in errors
@@ -199,7 +199,7 @@ def test_of_many_pictures_that_are_gone_some_are_named(data, capsys):
     setting = described(data)
     for path in sorted((data / "train").glob("[0-4]/*.png"))[:25]:
         path.unlink()
-    description.same_run(data, NO_NETWORK, *mnist_keras.data_generator(setting))
+    metadata.restore_split(data, NO_NETWORK, *mnist_keras.data_generator(setting))
     error = capsys.readouterr().err
     assert "that are gone: 25 (" in error and error.count(".png") == 20 and error.endswith(", …)\n")
 
@@ -208,11 +208,11 @@ def test_only_the_pictures_held_out_are_measured_on(data, capsys):
     setting = described(data)
     held_out = file_names(mnist_keras.data_generator(setting)[1])
     iterator = ImageDataGenerator().flow_from_directory(setting.train_dir, shuffle=False)
-    description.only_held_out(iterator, data)
+    metadata.select_held_out(iterator, data)
     assert file_names(iterator) == held_out and len(held_out) == 20
     (data / "train" / held_out[0]).unlink()
     iterator = ImageDataGenerator().flow_from_directory(setting.train_dir, shuffle=False)
-    description.only_held_out(iterator, data)
+    metadata.select_held_out(iterator, data)
     assert file_names(iterator) == held_out[1:]
     assert "pictures held out in training that are gone: 1\n" in capsys.readouterr().err
 
@@ -223,13 +223,13 @@ def test_what_was_held_out_must_be_known_and_there(data):
         (data / "train" / name).unlink()
     iterator = ImageDataGenerator().flow_from_directory(setting.train_dir)
     with pytest.raises(InputError, match="none of the pictures held out in training is here"):
-        description.only_held_out(iterator, data)
+        metadata.select_held_out(iterator, data)
     (data / "split.json").unlink()
-    assert description.read_split(data) is None
+    assert metadata.read_split(data) is None
     with pytest.raises(InputError, match="not known which pictures were held out; make a test"):
-        description.only_held_out(iterator, data)
+        metadata.select_held_out(iterator, data)
     before = file_names(iterator)
-    description.same_run(
+    metadata.restore_split(
         data, NO_NETWORK, iterator, iterator
     )  # an older program ran it: as Keras splits
     assert file_names(iterator) == before
@@ -239,14 +239,14 @@ def test_what_was_held_out_must_be_known_and_there(data):
 def test_a_damaged_split_is_one_clear_error(tmp_path, content):
     (tmp_path / "split.json").write_text(content)
     with pytest.raises(InputError, match="split.json: damaged .*which pictures were held out"):
-        description.read_split(tmp_path)
+        metadata.read_split(tmp_path)
 
 
 # The network
 
 
 def network(*chain) -> dict:
-    return description.of_network(keras.Sequential([keras.Input((20, 20, 3)), *chain]))
+    return metadata.network_config(keras.Sequential([keras.Input((20, 20, 3)), *chain]))
 
 
 def test_the_same_network_is_the_same_whatever_was_built_before():
@@ -256,7 +256,7 @@ def test_the_same_network_is_the_same_whatever_was_built_before():
         other = network(layers.Conv2D(4, 3, activation="relu"), layers.Dropout(0.5, seed=2))
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    assert description.network_difference(one, other) is None
+    assert metadata.config_difference(one, other) is None
     assert json.loads(json.dumps(one)) == one
 
 
@@ -271,23 +271,23 @@ def test_the_same_network_is_the_same_whatever_was_built_before():
 )
 def test_a_changed_layer_is_named(layer, said):
     then, now = network(layers.Conv2D(4, 3, activation="relu")), network(layer)
-    difference = description.network_difference(then, now)
+    difference = metadata.config_difference(then, now)
     assert re.fullmatch(rf"layer 1, {said}", difference)
 
 
 def test_a_layer_more_and_another_wiring_are_named():
     one, two = network(layers.Flatten()), network(layers.Flatten(), layers.Dropout(0.5))
-    assert description.network_difference(one, two) == "it had 2 layers, now 3"
+    assert metadata.config_difference(one, two) == "it had 2 layers, now 3"
 
     def skipping(first: bool) -> dict:
         given = keras.Input((4,))
         here = layers.Dense(4)(given)
         there = layers.Dense(4)(here)
         end = layers.Add()([given if first else here, there])
-        return description.of_network(keras.Model(given, end))
+        return metadata.network_config(keras.Model(given, end))
 
-    assert description.network_difference(skipping(True), skipping(True)) is None
-    difference = description.network_difference(skipping(True), skipping(False))
+    assert metadata.config_difference(skipping(True), skipping(True)) is None
+    difference = metadata.config_difference(skipping(True), skipping(False))
     assert difference == "layer 3, Add, had other inputs"
 
 
@@ -304,8 +304,8 @@ class Nameless(layers.Layer):
 
 def test_a_layer_class_of_one_s_own_is_described():
     two, again, three = (network(layers.Conv2D(2, 3), Nameless(n)) for n in (2, 2, 3))
-    assert description.network_difference(two, again) is None
-    assert description.network_difference(two, three) == "layer 2, Nameless, had factor 2, now 3"
+    assert metadata.config_difference(two, again) is None
+    assert metadata.config_difference(two, three) == "layer 2, Nameless, had factor 2, now 3"
 
 
 # What a training takes by default
@@ -323,10 +323,10 @@ def test_a_layer_class_of_one_s_own_is_described():
     ids=str,
 )
 def test_many_pictures_need_fewer_epochs(tmp_path, monkeypatch, capsys, pictures, given, epochs):
-    monkeypatch.setattr(description, "MANY", pictures)
+    monkeypatch.setattr(metadata, "LARGE_SET", pictures)
     for index in range(20):
         save(tmp_path / "train" / f"{index % 2}", f"{index}.png", np.zeros((9, 9), "u1"))
     (tmp_path / "train" / "0" / "notes.txt").touch()
-    setting = description.settled(Setting(data_dir=str(tmp_path), **given))
+    setting = metadata.resolved_setting(Setting(data_dir=str(tmp_path), **given))
     assert setting.epochs == epochs
     assert ("epochs is 8" in capsys.readouterr().out) is (epochs == 8)
