@@ -11,9 +11,10 @@ After the article "keras 入门：卷积神经网络实现 MNIST 手写数字识
 import functools
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from classifier.console import InputError, parse_command_line, next_command, one_line_errors
+from classifier.console import InputError, next_command, one_line_errors, parse_command_line
 from classifier.console import printable, quiet_stderr, warn
 from setting import Setting
 
@@ -47,17 +48,25 @@ from digits import drawn, handwriting, reading
 from digits.judge import load_judge
 from digits.mnist_like import looks_like_mnist, with_drawn_digits
 
-# Three 3×3 convolutions and two poolings leave nothing of a smaller picture.
+# Three 3×3 convolutions and two poolings leave nothing of a smaller image.
 MIN_SIZE = 18
-# The third convolution's output for 64×64 pictures. Beyond it the first dense layer would outgrow
-# the rest of the network a hundredfold (177 million weights at 224×224), so it is pooled to this.
-MAX_SIDE_FLATTENED = 12
+# The third convolution's output for 64×64 images. A larger one is pooled to this size, or the first
+# dense layer would have a hundred times the weights of all others (177 million at 224×224).
+MAX_FLATTENED_SIDE = 12
+
+
+BuildFn = Callable[[Setting], keras.Model]
 
 
 def build_model(setting: Setting) -> keras.Model:
-    """The article's network: pictures of setting.input_shape, float 0..1, to label_nums chances.
+    """The article's network: images of setting.input_shape, float32 in 0..1, to probabilities.
 
-    Change it as you like: what stands here is what is trained, evaluated and predicted with.
+    Change it as you like: what stands here is what is trained, evaluated and predicted with. Images
+    that are unlike MNIST's are normalized by their mean and standard deviation before they get here
+    (prepare_network).
+
+    Returns:
+        A Sequential, or a keras.Model(inputs, outputs), with label_nums outputs that sum to 1.
 
     Raises:
         InputError: the pictures are too small for it.
@@ -85,37 +94,58 @@ def build_model(setting: Setting) -> keras.Model:
     )
 
 
+def chosen(build_fn: BuildFn | None) -> BuildFn:
+    """build_fn, by default build_model above.
+
+    Raises:
+        InputError: a notebook has defined a build_model of its own, and not passed it.
+    """
+    own = getattr(sys.modules["__main__"], "build_model", build_model)
+    if build_fn is None and own is not build_model:
+        raise InputError(
+            "build_model is defined anew, but was not passed; train, evaluate, predict and export "
+            "take it as build_fn=build_model"
+        )
+    return build_fn or build_model
+
+
 def extra_pooling(height: int, width: int) -> list[layers.Layer]:
-    """For pictures above 64×64 one more pooling, of the third convolution's output."""
+    """For images above 64×64 one more pooling, of the third convolution's output."""
     sides = [((side - 2) // 2 - 2) // 2 - 2 for side in (height, width)]
-    pool = -(-max(sides) // MAX_SIDE_FLATTENED)
-    return [layers.MaxPooling2D([min(pool, side) for side in sides])] if pool > 1 else []
+    pool_size = -(-max(sides) // MAX_FLATTENED_SIDE)
+    return [layers.MaxPooling2D([min(pool_size, n) for n in sides])] if pool_size > 1 else []
 
 
 def prepare_network(
-    setting: Setting, grayscale: bool, mean_std: MeanStd | None = None, plain: bool = False
+    setting: Setting,
+    build_fn: BuildFn,
+    grayscale: bool,
+    mean_std: MeanStd | None = None,
+    plain: bool = False,
 ) -> keras.Model:
     """The network of build_model, as it is trained, evaluated and predicted with.
 
-    Whatever of it is known to be computed faster in another way is computed in that way.
+    Layers that can be computed faster are replaced by ones that compute the same.
 
     Args:
-        setting: says the size of the pictures, the number of classes and the recipe.
-        grayscale: all pictures are known to be grey.
-        mean_std: mean and spread of the training pictures' pixels, by which they are centred first.
-        plain: all is computed as Keras does; so is the article's recipe.
+        setting: image size, number of classes and recipe.
+        build_fn: build_model, or another such function.
+        grayscale: red, green and blue are the same in all images.
+        mean_std: of the training images' pixels in 0..1, to normalize them; None for MNIST's.
+        plain: keep Keras's own layers, as the article's recipe does.
     """
-    model = build_model(setting)
+    model = build_fn(setting)
     if mean_std:
         model = normalized(model, *mean_std)
     return model if plain or setting.recipe == "article" else faster(model, grayscale)
 
 
 def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterator]:
-    """The training pictures and the 20% held out for validation, as the article loads them.
+    """The generators of training and validation images, as in the article; 20% are held out.
 
-    Batches are (float32 [n, height, width, 3] in 0..1, float32 one-hot [n, classes]). Classes
-    without pictures are left out.
+    Returns:
+        Two iterators over batches (float32 [n, height, width, 3] in 0..1, one-hot float32
+        [n, classes]). Folders without pictures are no classes.
 
     Raises:
         InputError: there are no pictures to train on.
@@ -141,10 +171,10 @@ def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterat
 def checkpoint_callbacks(
     setting: Setting, model: keras.Model, plan: recipe.Recipe
 ) -> list[keras.callbacks.Callback]:
-    """What keeps the best weights on val_acc, the last epoch's state, and the history.
+    """Callbacks that save the best weights by val_acc, the last epoch's state, and the history.
 
-    With the tuned recipe it is an average of the weights that is validated and saved. The average
-    comes last, since at the end of an epoch it gives the weights back their place.
+    The tuned recipe validates and saves an average of the weights. Its callback comes last, since
+    it swaps the weights themselves back in at the end of an epoch.
     """
     folder, reports = Path(setting.checkpoint_path), Path(setting.report_dir)
     callbacks = [
@@ -156,8 +186,13 @@ def checkpoint_callbacks(
     return callbacks
 
 
-def train(setting: Setting) -> keras.callbacks.History:
+def train(setting: Setting, build_fn: BuildFn | None = None) -> keras.callbacks.History:
     """Train the network on setting.train_dir; the best checkpoint is left in checkpoint_path.
+
+    Args:
+        setting: of the training.
+        build_fn: makes the network; by default build_model above. The same in evaluate, predict and
+            export.
 
     Returns:
         Keras's history of the epochs that were run.
@@ -165,7 +200,7 @@ def train(setting: Setting) -> keras.callbacks.History:
     Raises:
         InputError: there is nothing to train on, or another run is at work in checkpoint_path.
     """
-    start = time.monotonic()
+    start, build_fn = time.monotonic(), chosen(build_fn)
     run_folder.check_setting(setting)
     if setting.restore_model:
         setting = setting.replace(is_restore=False)  # both, as in the article, means these weights
@@ -177,7 +212,7 @@ def train(setting: Setting) -> keras.callbacks.History:
     with run_folder.training_lock(folder, reports, setting.is_restore, again):
         setting = metadata.resolved_setting(setting)
         keras.mixed_precision.set_global_policy(setting.precision)
-        history = fit(setting, source)
+        history = fit(setting, source, build_fn)
     rows = run_folder.read_history(reports, setting.epochs)
     if rows:  # all epochs may have been done before, and their history be damaged
         smoothing = 0 if setting.recipe == "article" else batches.LABEL_SMOOTHING
@@ -194,16 +229,17 @@ def train(setting: Setting) -> keras.callbacks.History:
     return history
 
 
-def fit(setting: Setting, source: str) -> keras.callbacks.History:
-    """Load the pictures, build the network, load what it starts from, and run the epochs.
+def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.History:
+    """Load the images, build the network, load its initial weights, and run the epochs.
 
     Args:
-        setting: with nothing left open.
+        setting: complete, as resolved_setting returns it.
         source: what the pictures are.
+        build_fn: makes the network.
     """
     folder = Path(setting.checkpoint_path)
     strategy = hardware.make_strategy()  # while TensorFlow has computed nothing yet
-    network_config = metadata.network_config(build_checked(build_model, setting))
+    network_config = metadata.network_config(build_checked(build_fn, setting))
     keras.utils.set_random_seed(setting.seed)
     training, validation = data_generator(setting)
     if setting.is_restore:
@@ -212,7 +248,7 @@ def fit(setting: Setting, source: str) -> keras.callbacks.History:
     digits = looks_like_mnist(training.filepaths, (setting.img_height, setting.img_width))
     plan = choose_recipe(setting, source, training, validation, digits)
     with strategy.scope():
-        model = prepare_network(setting, plan.grayscale, plan.mean_std)
+        model = prepare_network(setting, build_fn, plan.grayscale, plan.mean_std)
         model.compile(
             plan.optimizer(),
             loss="categorical_crossentropy",
@@ -273,7 +309,7 @@ def choose_recipe(
     )
 
 
-def evaluate(setting: Setting) -> tuple[float, float]:
+def evaluate(setting: Setting, build_fn: BuildFn | None = None) -> tuple[float, float]:
     """Loss and accuracy on every picture in test_dir, printed and returned; pictures in report/.
 
     Without any weights a network is trained first.
@@ -283,7 +319,7 @@ def evaluate(setting: Setting) -> tuple[float, float]:
     """
     if trained_run.find_weights_folder(setting) is None:
         print(f"no weights in {setting.checkpoint_path}: training first")
-        train(setting)
+        train(setting, build_fn)
     run = trained_run.find_run(setting)
     setting, classes = run.setting, run.metadata["classes"]
     if not Path(setting.test_dir).is_dir():
@@ -292,7 +328,7 @@ def evaluate(setting: Setting) -> tuple[float, float]:
     mnist_parser.remind_of_stand_in("it is measured on", source, setting.data_dir)
     decode = opener.decoder(setting.recipe)
     test = pictures.load(test_generator(run), setting.cache_limit, decode)
-    model, weights = load_network(run, test.grayscale)
+    model, weights = load_network(run, test.grayscale, build_fn=build_fn)
     probabilities = model.predict(batches.evaluation_batches(test, len(classes)), verbose=0)
     right = probabilities[np.arange(len(probabilities)), test.labels]
     loss = float(-np.log(np.maximum(right, 1e-7)).mean())  # Keras's own bound on the logarithm
@@ -323,14 +359,18 @@ def test_generator(run: trained_run.TrainedRun) -> DirectoryIterator:
 
 
 def load_network(
-    run: trained_run.TrainedRun, grayscale: bool, for_export: bool = False
+    run: trained_run.TrainedRun,
+    grayscale: bool,
+    for_export: bool = False,
+    build_fn: BuildFn | None = None,
 ) -> tuple[keras.Model, Path]:
     """The network that was trained, ready to predict, and the file of its weights.
 
     Args:
         run: what was trained.
-        grayscale: all pictures are known to be grey.
+        grayscale: red, green and blue are the same in all images.
         for_export: Keras's own layers alone, in float32: in bfloat16 most files don't run.
+        build_fn: as in train.
     """
     setting = run.setting
     mnist_parser.remind_of_stand_in(
@@ -340,12 +380,15 @@ def load_network(
         "float32" if for_export else hardware.choose_precision(setting.precision, setting.recipe)
     )
     keras.mixed_precision.set_global_policy(precision)
-    network_config = metadata.network_config(build_checked(build_model, setting))
-    model = prepare_network(setting, grayscale, run.mean_std, plain=for_export)
+    build_fn = chosen(build_fn)
+    network_config = metadata.network_config(build_checked(build_fn, setting))
+    model = prepare_network(setting, build_fn, grayscale, run.mean_std, plain=for_export)
     return model, trained_run.load_run(model, network_config, run)
 
 
-def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction]:
+def predict(
+    setting: Setting, files: list[str] | None = None, build_fn: BuildFn | None = None
+) -> list[Prediction]:
     """Say what each picture in imp_dir shows; report/ gets a table and sheets of the answers.
 
     Pictures that can't be read are named on stderr and are not in the list that is returned.
@@ -353,6 +396,7 @@ def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction
     Args:
         setting: where the pictures and the weights are.
         files: the pictures; by default those in imp_dir.
+        build_fn: as in train.
 
     Raises:
         InputError: there is no picture, or no network.
@@ -361,7 +405,7 @@ def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction
     run = trained_run.find_run(setting)
     setting, metadata = run.setting, run.metadata
     clean = metadata["handwriting"] if setting.handwriting is None else setting.handwriting
-    model, weights = load_network(run, grayscale=clean)
+    model, weights = load_network(run, grayscale=clean, build_fn=build_fn)
     print(f"weights: {printable(str(weights))}")
     size = (setting.img_height, setting.img_width)
     if clean and metadata["classes"] == reading.DIGITS and size == (drawn.SIDE, drawn.SIDE):
@@ -388,7 +432,7 @@ def predict(setting: Setting, files: list[str] | None = None) -> list[Prediction
     return rows
 
 
-def export(setting: Setting) -> Path:
+def export(setting: Setting, build_fn: BuildFn | None = None) -> Path:
     """Write the network for other programs to DATA_DIR/export/, as setting.format says.
 
     Returns:
@@ -398,7 +442,7 @@ def export(setting: Setting) -> Path:
         InputError: there is no network, or it can't be written.
     """
     run = trained_run.find_run(setting)
-    model, weights = load_network(run, grayscale=False, for_export=True)
+    model, weights = load_network(run, grayscale=False, for_export=True, build_fn=build_fn)
     print(f"weights: {printable(str(weights))}")
     folder, classes = Path(setting.data_dir, "export"), run.metadata["classes"]
     note = handwriting.EXPECTED if run.metadata["handwriting"] else ""

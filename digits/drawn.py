@@ -20,10 +20,10 @@ BEND = 0.09  # of each square term of the polynomial that bends the sheet; 0.13 
 CUBIC = 0.7  # times that for each cubic term: the higher, the more violent at the edges
 
 # These give width, slant and ink the means and spreads that MNIST's training images have.
-WIDTH, WIDTH_SPREAD, WIDTH_RANGE = 1.12, 0.25, (0.45, 2)  # times the width in the table
-SLANT, SLANT_SPREAD = 0.12, 0.25  # to the right for each unit up
-TURN_SPREAD = 0.1  # radians
-PEN, PEN_SPREAD, PEN_RANGE = 1.24, 0.37, (0.9, 3.2)  # radius in pixels of the finished image
+WIDTH, WIDTH_STD, WIDTH_RANGE = 1.12, 0.25, (0.45, 2)  # times the width in the table
+SLANT, SLANT_STD = 0.12, 0.25  # to the right for each unit up
+TURN_STD = 0.1  # radians
+PEN, PEN_STD, PEN_RANGE = 1.24, 0.37, (0.9, 3.2)  # radius in pixels of the finished image
 PEN_SKEW = 0.06  # felt pens are further from the common pen than sharp pencils are
 PRESS, PRESS_RANGE = 0.15, (0.5, 1.5)  # times the pen's radius, along a stroke
 SOFT = 1.1  # pixels from full ink to none
@@ -56,7 +56,7 @@ class Style(NamedTuple):
 
 
 def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw handwritten-looking digits, normalised as MNIST's were.
+    """Draw handwritten-looking digits, normalized as MNIST's were.
 
     LeCun, Cortes and Burges (http://yann.lecun.com/exdb/mnist/): "size normalized to fit in a
     20x20 pixel box while preserving their aspect ratio", grey levels from anti-aliasing,
@@ -172,17 +172,17 @@ def _bend(x, y, hand):
 def _shape(x, y, hand):
     """Stretch, slant and turn."""
     width, slant, turn = hand["shape"].T[:, :, None]
-    x = x * np.clip(WIDTH + WIDTH_SPREAD * width, *WIDTH_RANGE)
-    x = x - y * (SLANT + SLANT_SPREAD * slant)
+    x = x * np.clip(WIDTH + WIDTH_STD * width, *WIDTH_RANGE)
+    x = x - y * (SLANT + SLANT_STD * slant)
     # good for small angles, and free of a sine that differs between processors
-    turn = turn * TURN_SPREAD
+    turn = turn * TURN_STD
     return x - y * turn, y + x * turn
 
 
 def _pen(style, hand):
     """The pen's radius [n, samples] in pixels, pressed unevenly along each stroke."""
     size = hand["pen"]
-    radius = np.clip(PEN + PEN_SPREAD * size + PEN_SKEW * size * size, *PEN_RANGE)
+    radius = np.clip(PEN + PEN_STD * size + PEN_SKEW * size * size, *PEN_RANGE)
     t = style.along
     # each has the mean 0 over a stroke, so that pressing makes no pen thicker on the whole
     waves = [t, t * t - 1 / 3, 2 * t * t * t - 1.2 * t]

@@ -77,8 +77,11 @@ def test_large_pictures_do_not_make_a_network_of_hundreds_of_millions_of_weights
 
 
 def test_the_article_s_recipe_computes_the_network_as_keras_does_and_the_tuned_one_faster():
-    assert type(prepare_network(Setting(recipe="article"), grayscale=True)) is keras.Sequential
-    assert type(prepare_network(Setting(), grayscale=True)) is SplitSequential
+    assert (
+        type(prepare_network(Setting(recipe="article"), build_model, grayscale=True))
+        is keras.Sequential
+    )
+    assert type(prepare_network(Setting(), build_model, grayscale=True)) is SplitSequential
 
 
 # The pictures
@@ -122,11 +125,11 @@ def test_train_learns_and_leaves_the_best_checkpoint_a_description_and_curves(tr
     for path in weights:
         assert re.fullmatch(r"weights-improvement-0[12]-\d\.\d{5}\.weights\.h5", path.name)
         assert path.stat().st_size < 4e6
-    said = json.loads((trained / "model_weight" / "model.json").read_text("utf-8"))
-    assert said["classes"] == list("0123456789")
-    assert (said["img_width"], said["img_height"]) == (28, 28)
-    assert said["images"] == 1200 and said["trained_on"] == str(trained / "train")
-    assert said["handwriting"] is True
+    model = json.loads((trained / "model_weight" / "model.json").read_text("utf-8"))
+    assert model["classes"] == list("0123456789")
+    assert (model["img_width"], model["img_height"]) == (28, 28)
+    assert model["images"] == 1200 and model["trained_on"] == str(trained / "train")
+    assert model["handwriting"] is True
     split = json.loads((trained / "model_weight" / "split.json").read_text("utf-8"))
     assert [len(split[part]) for part in ("training", "validation")] == [1200, 300]
     with open(trained / "report" / "history.csv", encoding="utf-8") as file:
@@ -138,9 +141,10 @@ def test_train_learns_and_leaves_the_best_checkpoint_a_description_and_curves(tr
 
 
 def test_what_is_trained_is_described_so_that_it_is_known_again(trained):
-    said = metadata.read_metadata(trained / "model_weight")
-    written = metadata.network_config(build_model(Setting()))
-    assert metadata.config_difference(said["network"], written) is None
+    saved = metadata.read_metadata(trained / "model_weight")["network"]
+    assert (
+        metadata.config_difference(saved, metadata.network_config(build_model(Setting()))) is None
+    )
 
 
 def test_train_says_what_it_left_and_what_comes_next(data_dir, narrow, capsys):
@@ -151,6 +155,25 @@ def test_train_says_what_it_left_and_what_comes_next(data_dir, narrow, capsys):
     assert result == f"best epoch 01, val_acc {val_acc}: {best}"
     assert re.fullmatch(r"trained in \d+ s; what it is worth on the test pictures:", seconds)
     assert command == f"  python mnist_keras.py --mode evaluate --data_dir {data_dir}"
+
+
+def test_a_network_that_is_passed_is_trained_evaluated_and_predicted_with(data_dir, few_digits):
+    setting = Setting(
+        data_dir=str(data_dir), train_dir=str(few_digits / "train"), epochs=1, batch_size=40
+    )
+    train(setting, networks.narrow)
+    _, acc = evaluate(setting, networks.narrow)
+    assert 0 <= acc <= 1
+    assert predict(setting, [str(next((data_dir / "test" / "3").iterdir()))], networks.narrow)
+    with pytest.raises(InputError, match="not trained with the network that build_model makes"):
+        evaluate(setting)
+
+
+def test_a_build_model_that_a_notebook_defines_but_does_not_pass_is_refused(data_dir, monkeypatch):
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "build_model", networks.narrow, raising=False)
+    with pytest.raises(InputError, match="build_fn=build_model"):
+        train(Setting(data_dir=str(data_dir)))
 
 
 def test_a_new_training_moves_what_the_last_one_left_and_keeps_it(copy, few_digits, narrow):
@@ -483,8 +506,8 @@ def test_a_folder_of_coloured_shapes_is_learned_and_its_class_names_are_the_answ
     setting = Setting(data_dir=str(tmp_path), img_width=36, img_height=30, epochs=4, batch_size=12)
     train(setting)
     assert "label_nums is 3" in capsys.readouterr().out
-    said = json.loads((tmp_path / "model_weight" / "model.json").read_text("utf-8"))
-    assert said["handwriting"] is False
+    model = json.loads((tmp_path / "model_weight" / "model.json").read_text("utf-8"))
+    assert model["handwriting"] is False
     setting = Setting(data_dir=str(tmp_path), imp_dir=str(tmp_path / "train" / "蓝色"))
     assert {answer.label for answer in predict(setting)} == {"蓝色"}
     assert "预测结果为：蓝色" in capsys.readouterr().out
