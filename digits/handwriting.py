@@ -350,7 +350,7 @@ def ink_threshold(contrast: np.ndarray, floor: float) -> float:
     standing_out = contrast[contrast > floor]
     if not standing_out.size:
         raise NoInkError
-    return otsu(standing_out)
+    return max(floor, otsu(standing_out))  # where all values are alike, Otsu's lies below them
 
 
 def otsu(values: np.ndarray) -> float:

@@ -225,6 +225,10 @@ def test_odd_names_keep_their_line(tmp_path):
 def test_channels_first_networks_take_the_same_pictures(format, tmp_path):
     keras.config.set_image_data_format("channels_first")
     model = network(20, 30)
+    try:
+        model(np.zeros((1, 3, 20, 30), np.float32))
+    except tf.errors.UnimplementedError:
+        pytest.skip("TensorFlow computes no channels_first convolution on this processor")
     path = export_network(model, format, tmp_path, DIGITS)
     pictures = noise(3, 20, 30)
     answers = READERS[format](path, pictures)

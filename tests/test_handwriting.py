@@ -351,12 +351,13 @@ def test_picture_without_a_pixel_is_refused():
         to_mnist(Image.new("RGB", (0, 0)))
 
 
-def test_photo_of_blank_paper_has_no_ink(rng):
+@pytest.mark.parametrize("seed", range(6))
+def test_photo_of_blank_paper_has_no_ink(seed):
     paper = shaded(
         Image.new("RGB", (400, 300), "ivory"), np.linspace(0.6, 1, 400)[None].repeat(300, 0)
     )
     with pytest.raises(NoInkError):
-        to_mnist(noisy(paper, rng, 5))
+        to_mnist(noisy(paper, np.random.default_rng(seed), 5))
 
 
 def test_ink_of_as_good_as_one_grey_has_a_threshold():
