@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from classifier.console import InputError
@@ -28,6 +29,8 @@ MIN_FILES, MIN_FILES_AHEAD = 12_000, 6_000
 # What was begun before it was asked for, if anything.
 started_ahead: list["BackgroundDecoder"] = []
 
+# Not the current folder, which a notebook has as "": a downloaded one may hold a signal.py.
+IMPORT_PATH = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
 # Not multiprocessing, which would import this process's script, and TensorFlow with it.
 # Ctrl-C is for the process that reads; when it has gone, so do those that it started.
 PROGRAM = """
@@ -59,7 +62,7 @@ class BackgroundDecoder:
         self.workers = [start_worker() for _ in range(processes)]
         for first, worker in enumerate(self.workers):
             with worker.stdin:
-                pickle.dump((sys.path, self.chunks[first::processes], size), worker.stdin)
+                pickle.dump((IMPORT_PATH, self.chunks[first::processes], size), worker.stdin)
         self.read = 0  # of the chunks
         self.there: dict[str, Any] = {}
 
@@ -121,7 +124,8 @@ def last_changed(paths: Sequence[str]) -> dict[str, int]:
 
 def start_worker() -> subprocess.Popen:
     """A process that decodes what its stdin says, and says what comes of it on its stdout."""
-    command = [sys.executable, "-c", PROGRAM]
+    # Without -P, Python would import from the current folder first.
+    command = [sys.executable, "-P", "-c", PROGRAM]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 

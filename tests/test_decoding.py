@@ -79,6 +79,15 @@ def test_no_process_imports_tensorflow():
     assert done.stdout.split()[1] == "False", done.stderr
 
 
+def test_python_files_in_the_current_folder_are_not_run(files, tmp_path, monkeypatch):
+    for name in ("signal", "pickle", "PIL", "classifier", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])  # as in a notebook
+    assert_same(BackgroundDecoder(files, SIZE, 1).results(files), files)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_processes_end_with_the_one_that_has_begun_them(files):
     program = f"""
 import os
