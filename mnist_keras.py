@@ -153,7 +153,7 @@ def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterat
     classes = pictures.class_folders(setting.train_dir)
     DirectoryIterator.white_list_formats = pictures.extensions(setting.recipe)
     pictures.warn_ignored(setting.train_dir, pictures.extensions(setting.recipe))
-    generator = ImageDataGenerator(rescale=1 / 255, validation_split=0.2)
+    generator = ImageDataGenerator(rescale=1 / 255, validation_split=pictures.VALIDATION_SPLIT)
 
     def flow(subset: str) -> DirectoryIterator:
         return generator.flow_from_directory(
@@ -165,7 +165,9 @@ def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterat
             subset=subset,
         )
 
-    return flow("training"), flow("validation")
+    training, validation = flow("training"), flow("validation")
+    pictures.split_visible(training, validation)
+    return training, validation
 
 
 def checkpoint_callbacks(
@@ -349,7 +351,11 @@ def test_generator(run: trained_run.TrainedRun) -> DirectoryIterator:
     generator = ImageDataGenerator()
     if Path(setting.test_dir).is_dir():
         pictures.check_classes(setting.test_dir, classes)
-        return generator.flow_from_directory(setting.test_dir, size, classes=classes, shuffle=False)
+        iterator = generator.flow_from_directory(
+            setting.test_dir, size, classes=classes, shuffle=False
+        )
+        pictures.drop_hidden(iterator)
+        return iterator
     print(f"{setting.test_dir}: no such folder; measuring on the pictures held out in training")
     iterator = generator.flow_from_directory(
         setting.train_dir, size, classes=classes, shuffle=False

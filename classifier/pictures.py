@@ -34,6 +34,8 @@ ROTATION_EPOCHS = 3  # a picture that is in every third epoch only makes room fo
 # Those that flow_from_directory takes by itself, as in the article.
 KERAS_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff")
 
+VALIDATION_SPLIT = 0.2  # the article's
+
 # Who always answers the larger of two such classes is right ten times in eleven.
 IMBALANCE_RATIO = 10
 
@@ -64,10 +66,11 @@ def extensions(recipe: str) -> tuple[str, ...]:
     return KERAS_EXTENSIONS if recipe == "article" else PICTURE_EXTENSIONS
 
 
-def files_below(folder: Path) -> Iterator[str]:
-    """The names of all files in the folder and in those in it, but for hidden ones."""
-    for _, _, names in os.walk(folder):
-        yield from (name for name in names if not name.startswith("."))
+def files_below(folder: str | os.PathLike) -> Iterator[str]:
+    """The paths of all files in the folder and below it, but for hidden files and folders."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (os.path.join(parent, name) for name in names if not name.startswith("."))
 
 
 def is_picture(name: str) -> bool:
@@ -284,12 +287,7 @@ def decode_ahead(setting: Any) -> None:
     if setting.recipe == "article" or setting.is_restore:  # Keras decodes; the size isn't known yet
         return
     size = (setting.img_height, setting.img_width)
-    paths = [
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(setting.train_dir)
-        for name in names
-        if is_picture(name) and not name.startswith(".")
-    ]
+    paths = list(filter(is_picture, files_below(setting.train_dir)))
     if len(paths) * math.prod(size) * 3 <= memory_limit(setting.cache_limit):
         decoding.start_ahead(paths, size)
 
@@ -312,6 +310,34 @@ def select_files(iterator: "DirectoryIterator", names: Sequence[str]) -> None:
     classes = [iterator.class_indices[name.split("/")[0]] for name in names]
     iterator.classes = np.array(classes, np.int32)
     iterator.n = iterator.samples = len(names)
+
+
+def drop_hidden(iterator: "DirectoryIterator") -> None:
+    """Have the iterator load no hidden files, which Keras takes for pictures.
+
+    Jupyter keeps copies in .ipynb_checkpoints/, and macOS writes ._1.png beside 1.png.
+    """
+    select_files(iterator, list(filter(is_visible, file_names(iterator))))
+
+
+def split_visible(training: "DirectoryIterator", validation: "DirectoryIterator") -> None:
+    """Drop hidden files, and split the others anew: Keras has split each class with them in it."""
+    names = [*file_names(validation), *file_names(training)]
+    if all(map(is_visible, names)):
+        return
+    by_class = {name: [] for name in training.class_indices}
+    for name in filter(is_visible, names):
+        by_class[name.split("/")[0]].append(name)
+    held_out = {name: int(VALIDATION_SPLIT * len(files)) for name, files in by_class.items()}
+    select_files(
+        validation, [f for name, files in by_class.items() for f in files[: held_out[name]]]
+    )
+    select_files(training, [f for name, files in by_class.items() for f in files[held_out[name] :]])
+
+
+def is_visible(name: str) -> bool:
+    """Whether neither the file "<class>/<file>" nor a folder that it is in is hidden."""
+    return "/." not in name
 
 
 def check_balance(training: "DirectoryIterator", validation: "DirectoryIterator") -> None:

@@ -200,6 +200,27 @@ def test_a_folder_in_which_no_picture_can_be_read_is_an_error(tmp_path):
         load(iterator, None)
 
 
+def test_hidden_files_are_no_pictures_in_training_or_test(tmp_path):
+    for part in ("train", "test"):
+        write_digits(tmp_path / part, 100, seed=1)
+        for path in list((tmp_path / part / "3").iterdir()):
+            copies = tmp_path / part / "3" / ".ipynb_checkpoints"
+            copies.mkdir(exist_ok=True)
+            shutil.copy(path, copies / f"{path.stem}-checkpoint.png")
+            (tmp_path / part / "3" / f"._{path.name}").write_bytes(b"Mac OS X")
+    shutil.copytree(tmp_path / "train", tmp_path / "clean", ignore=shutil.ignore_patterns(".*"))
+    hidden, clean = (
+        data_generator(Setting(train_dir=str(tmp_path / name))) for name in ("train", "clean")
+    )
+    for part, expected in zip(hidden, clean, strict=True):
+        assert pictures.file_names(part) == pictures.file_names(expected)
+        assert part.classes.tolist() == expected.classes.tolist()
+    assert [part.samples for part in hidden] == [80, 20]
+    test = ImageDataGenerator().flow_from_directory(tmp_path / "test", shuffle=False)
+    pictures.drop_hidden(test)
+    assert test.samples == 100
+
+
 def test_an_iterator_loads_the_files_that_it_is_told_to(digits):
     iterator = held_out(digits)
     names = [file_names(iterator)[place] for place in (290, 3, 7)]
