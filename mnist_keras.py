@@ -409,18 +409,23 @@ def predict(
     """
     files = files or pictures.list_pictures(setting.imp_dir)
     run = trained_run.find_run(setting)
-    setting, metadata = run.setting, run.metadata
-    clean = metadata["handwriting"] if setting.handwriting is None else setting.handwriting
+    setting = run.setting
+    clean = run.metadata["handwriting"] if setting.handwriting is None else setting.handwriting
     model, weights = load_network(run, grayscale=clean, build_fn=build_fn)
     print(f"weights: {printable(str(weights))}")
     size = (setting.img_height, setting.img_width)
-    if clean and metadata["classes"] == reading.DIGITS and size == (drawn.SIDE, drawn.SIDE):
+    if clean and run.metadata["classes"] == reading.DIGITS and size == (drawn.SIDE, drawn.SIDE):
         read = reading.reader(model, load_judge())
     else:
-        preprocess = functools.partial(
-            handwriting.open_as_mnist if clean else opener.open_and_resize, size=size
+        as_trained = (
+            opener.open_as_article if setting.recipe == "article" else opener.open_and_resize
         )
-        read = functools.partial(predictions.predict_files, model, metadata["classes"], preprocess)
+        preprocess = functools.partial(
+            handwriting.open_as_mnist if clean else as_trained, size=size
+        )
+        read = functools.partial(
+            predictions.predict_files, model, run.metadata["classes"], preprocess
+        )
     rows = []
     batch = batches.inference_batch_size(size)
     for start in range(0, len(files), batch):
@@ -452,7 +457,8 @@ def export(setting: Setting, build_fn: BuildFn | None = None) -> Path:
     print(f"weights: {printable(str(weights))}")
     folder, classes = Path(setting.data_dir, "export"), run.metadata["classes"]
     note = handwriting.EXPECTED if run.metadata["handwriting"] else ""
-    return export_network(model, setting.format, folder, classes, setting.half, note)
+    as_article = run.setting.recipe == "article"
+    return export_network(model, setting.format, folder, classes, setting.half, note, as_article)
 
 
 def main() -> None:

@@ -109,25 +109,42 @@ README = """\
 
 In:   picture, uint8 [n, {height}, {width}, 3]: the rows of pixels from the top, each pixel red,
       green and blue from 0 to 255 as they are, since scaling is inside (of 16 bits a colour,
-      the upper 8); white where a picture is transparent. What makes pictures smaller has to
-      average pixels, as Pillow's BILINEAR does and that of other libraries doesn't.
+      the upper 8). {resizing}
 Out:  chances, float32 [n, {count}]: how likely each class is, in the order of the lines of
       classes.txt; together 1.
 {notes}
 In Python (pip install {runtime} pillow), in this folder:
 
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import {pillow}
     {module}
 
-    picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGBA")
-    white = Image.new("RGBA", picture.size, "white")
-    picture = Image.alpha_composite(white, picture).convert("RGB")
-    pixels = np.array(picture.resize(({width}, {height}), Image.BILINEAR))[None]
+{opening}
     network = {loads}
     chances = {answers}
     print(open("classes.txt", encoding="utf-8").read().splitlines()[chances.argmax()])
 """
+
+
+# How a picture becomes the pixels that the network was trained on, by the recipe of its training.
+TUNED = {
+    "resizing": """White where a picture is transparent. What makes pictures smaller has to
+      average pixels, as Pillow's BILINEAR does and that of other libraries doesn't.""",
+    "pillow": "Image, ImageOps",
+    "opening": """\
+    picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    picture = Image.alpha_composite(white, picture).convert("RGB")
+    pixels = np.array(picture.resize(({width}, {height}), Image.BILINEAR))[None]""",
+}
+ARTICLE = {
+    "resizing": """Resized by the nearest pixel, as Keras's load_img does and the
+      article's recipe with it: no EXIF tag turns the picture.""",
+    "pillow": "Image",
+    "opening": """\
+    picture = Image.open("picture.jpg").convert("RGB")
+    pixels = np.array(picture.resize(({width}, {height}), Image.NEAREST))[None]""",
+}
 
 
 def export_network(
@@ -137,6 +154,7 @@ def export_network(
     classes: Sequence[str],
     half: bool = False,
     note: str = "",
+    as_article: bool = False,
 ) -> Path:
     """Write the network, classes.txt and README.txt to folder/<format>/, all of them or nothing.
 
@@ -148,6 +166,7 @@ def export_network(
         classes: the names of the chances.
         half: weights in float16, half the size, to folder/litert-half/; only for litert.
         note: what else a picture must be like, in a few sentences for README.txt and the terminal.
+        as_article: the network was trained on pictures as Keras's load_img opens them.
 
     Returns:
         What the network was written to: a file, for saved_model a folder.
@@ -171,7 +190,8 @@ def export_network(
         raise InputError(f"--format {format} needs more packages: pip install {' '.join(missing)}")
     place = folder / (f"{format}-half" if half else format)
     network = with_rescaling(model)
-    text = readme(form, *picture_size(model), len(classes), note)
+    way = ARTICLE if as_article else TUNED
+    text = readme(form, way, *picture_size(model), len(classes), note)
     with atomic_folder(place) as partial:
         try:
             write_network(network, partial / form.file, form.name, half)
@@ -248,9 +268,13 @@ def class_lines(classes: Sequence[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
 
 
-def readme(form: Format, height: int, width: int, count: int, note: str) -> str:
+def readme(
+    form: Format, way: dict[str, str], height: int, width: int, count: int, note: str
+) -> str:
     notes = "".join(f"\n{textwrap.fill(text, 96)}\n" for text in (form.remark, note) if text)
-    return README.format(**form._asdict(), height=height, width=width, count=count, notes=notes)
+    size = {"height": height, "width": width}
+    way = way | {"opening": way["opening"].format(**size)}
+    return README.format(**form._asdict(), **way, **size, count=count, notes=notes)
 
 
 def compare_outputs(model: keras.Model, path: Path, format: str, half: bool) -> str:

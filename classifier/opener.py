@@ -180,6 +180,11 @@ def decode_as_article(path: str, size: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"cannot be decoded: {error}") from error
 
 
+def open_as_article(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
+    """As open_and_resize, with the pixels that the article's recipe trains on."""
+    return open_picture(path), decode_as_article(path, size)
+
+
 def try_decode(path: str, size: tuple[int, int], how: Decoder = decode) -> np.ndarray | str:
     """The pixels, as decode gives them; or in a few words why the picture can't be read."""
     try:

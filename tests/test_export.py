@@ -20,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 
 import mnist_keras
-from classifier import export, metadata
+from classifier import export, metadata, opener
 from classifier.console import InputError, parse_command_line
 from classifier.export import FORMATS, export_network
 from digits import handwriting
@@ -163,6 +163,22 @@ def test_the_readme_s_lines_of_code_give_the_network_s_answer(
     printed = capsys.readouterr().out.splitlines()
     assert printed == [names[best] for best in chances_of(model, pictures).argmax(axis=1)]
     assert len(set(printed)) > 1
+
+
+@pytest.mark.parametrize("as_article", [False, True])
+def test_the_readme_opens_a_picture_as_the_network_s_training_did(
+    as_article, tmp_path, monkeypatch
+):
+    path = export_network(network(), "keras", tmp_path, DIGITS, as_article=as_article)
+    text = (path.parent / "README.txt").read_text()
+    code = textwrap.dedent(text[text.index("    import") : text.index("    network =")])
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(noise(1, 61, 47)[0]).save("picture.png")
+    (tmp_path / "open.py").write_text(code.replace("picture.jpg", "picture.png"))
+    pixels = runpy.run_path("open.py")["pixels"][0]
+    assert np.array_equal(
+        pixels, opener.decoder("article" if as_article else "tuned")("picture.png", (28, 28))
+    )
 
 
 def test_what_lies_beside_the_file_and_what_is_said(tmp_path, capsys):

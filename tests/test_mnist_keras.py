@@ -481,6 +481,26 @@ def test_predict_and_evaluate_see_a_picture_in_the_same_way(trained, tmp_path):
     assert np.mean(right) == pytest.approx(acc)
 
 
+def test_predict_sees_the_pixels_that_the_article_s_recipe_has_trained_on(
+    few_digits, tmp_path, narrow
+):
+    """Resized by the nearest pixel, which differs from what the tuned recipe sees."""
+    setting = Setting(
+        data_dir=str(tmp_path),
+        train_dir=str(few_digits / "train"),
+        recipe="article",
+        epochs=1,
+        handwriting=False,
+    )
+    train(setting)
+    noise = np.random.default_rng(0).integers(0, 256, (61, 47, 3), np.uint8)
+    save(tmp_path, "noise.png", noise)
+    (row,) = predict(setting, [str(tmp_path / "noise.png")])
+    expected = opener.decode_as_article(row.file, (28, 28))
+    assert np.array_equal(row.network_input, expected)
+    assert not np.array_equal(expected, decode(row.file, (28, 28)))
+
+
 def test_predict_without_weights_says_what_makes_them(tmp_path):
     save(tmp_path / "tmp", "1.png", np.zeros((28, 28), np.uint8))
     with pytest.raises(InputError, match="no weights here; --mode train makes them"):
