@@ -245,7 +245,7 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
     keras.utils.set_random_seed(setting.seed)
     training, validation = data_generator(setting)
     if setting.is_restore:
-        metadata.restore_split(folder, network_config, training, validation)
+        metadata.restore_split(folder, network_config, source, training, validation)
     pictures.check_balance(training, validation)
     digits = looks_like_mnist(training.filepaths, (setting.img_height, setting.img_width))
     plan = choose_recipe(setting, source, training, validation, digits)

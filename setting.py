@@ -1,7 +1,7 @@
-"""Every knob of a run, its default and the reason for it.
+"""Every setting of a run, its default and the reason for it.
 
 setting = Setting(epochs=5)          # in a program
-python mnist_keras.py --epochs 5 …   # on the command line: one flag a knob
+python mnist_keras.py --epochs 5 …   # on the command line: one flag a field
 """
 
 import math
@@ -15,7 +15,7 @@ class Field:
     """One value of a Setting: what it is for, its default, and what it may be.
 
     The default is a value, or a function of the setting, which is asked as long as nobody sets
-    the knob. The annotation behind the knob's name says which type it takes.
+    the field. The annotation behind the field's name says which type it takes.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Field:
         self.minimum, self.maximum, self.choices = minimum, maximum, choices
 
     def __set_name__(self, owner, name):
-        if name in owner.__annotations__:  # else it is the article's spelling of a knob
+        if name in owner.__annotations__:  # else it is the article's spelling of one
             self.name, kind = name, owner.__annotations__[name]
             self.kind = (typing.get_args(kind) or (kind,))[0]  # int, also where it says int | None
 
@@ -50,7 +50,7 @@ class Field:
             vars(setting)[self.name] = self.checked(value)
 
     def checked(self, value):
-        """The value, if the knob takes it; else ValueError with a message of one line."""
+        """The value, if the field takes it; else ValueError with a message of one line."""
         if self.kind is str and isinstance(value, os.PathLike):
             value = os.fspath(value)
         if type(value) is not self.kind:
@@ -69,18 +69,18 @@ class Field:
 
 
 def folder_field(name: str, help: str) -> Field:
-    """A knob for a folder that lies in data_dir unless it is put elsewhere."""
+    """A field for a folder that lies in data_dir unless it is put elsewhere."""
     return Field(
         lambda setting: str(Path(setting.data_dir, name)), help, default_text=f"DATA_DIR/{name}"
     )
 
 
 class Setting:
-    """Every knob of a run, under the article's names.
+    """All settings of a run, under the article's names.
 
     A value is checked when it is set, in a program as on the command line; one that can't be
     meant raises ValueError with a message of one line, a name that isn't here AttributeError.
-    A knob whose default follows others, or is None, goes back to it when None is set.
+    A field whose default follows others, or is None, goes back to it when None is set.
     """
 
     data_dir: str = Field("mnist_data/", "holds train/, test/ and tmp/, and what a run makes")
@@ -88,9 +88,11 @@ class Setting:
     test_dir: str = folder_field("test", "test pictures, one folder a class")
     imp_dir: str = folder_field("tmp", "pictures to predict")
     checkpoint_path: str = folder_field("model_weight", "folder of the checkpoints")
-    # MNIST's own size: nothing is resized.
-    img_width: int = Field(28, "width of the network's input, in pixels", minimum=1)
-    img_height: int = Field(28, "height of the network's input, in pixels", minimum=1)
+    # MNIST's own size: nothing is resized. 100 megapixels are the largest picture that is opened.
+    img_width: int = Field(28, "width of the network's input, in pixels", minimum=1, maximum=10_000)
+    img_height: int = Field(
+        28, "height of the network's input, in pixels", minimum=1, maximum=10_000
+    )
     label_nums: int = Field(10, "number of classes; follows the folders that are found", minimum=1)
     # The article's number; MNIST has learned all that it will after 8 (recipe.py).
     epochs: int = Field(
@@ -174,15 +176,15 @@ class Setting:
 
     @staticmethod
     def fields() -> list[Field]:
-        """All knobs, in the order in which `--help` shows them."""
+        """All fields, in the order in which `--help` shows them."""
         return [getattr(Setting, name) for name in Setting.__annotations__]
 
     def is_set(self, name: str) -> bool:
-        """Whether the knob has been set, even if to its default."""
+        """Whether the field has been set, even if to its default."""
         return getattr(Setting, name).name in vars(self)
 
     def replace(self, **values) -> "Setting":
-        """A copy with other values; a default that follows other knobs goes on doing so."""
+        """A copy with other values; a default that follows other fields goes on doing so."""
         return type(self)(**(vars(self) | values))
 
     @property

@@ -256,7 +256,7 @@ def parse_command_line(
 
     Args:
         description: what `--help` prints above the flags.
-        setting_class: its knobs() are the flags; called with those that the user gave, it makes
+        setting_class: its fields() are the flags; called with those that the user gave, it makes
             the setting, or raises ValueError with one line that begins with a flag's name.
         arguments: the words after the script's name; sys.argv's by default.
 

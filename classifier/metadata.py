@@ -23,9 +23,6 @@ SAVED_FIELDS = (
 # What two descriptions of one network may differ in: Keras counts names up, and the precision of
 # its layers, their seeds and where their code lives are not what a person means by the network.
 INCIDENTAL = ("name", "dtype", "seed", "module", "registered_name", "build_config")
-# A limit on what is believed of a file's word: nobody trains on larger pictures.
-MAX_SIDE = 4096
-
 SIDES = ("img_width", "img_height")
 # What Python raises for JSON that is not what was written.
 JSON_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -45,7 +42,7 @@ def write_metadata(
 ) -> None:
     """Write split.json, then model.json, into the Setting's checkpoint_path.
 
-    Nothing is against a run that goes on any more: if it has more epochs now, that is said.
+    It is called when all checks have passed. A resumed run that has more epochs now says so.
 
     Args:
         setting: of the training, with nothing left open.
@@ -60,10 +57,10 @@ def write_metadata(
     if setting.is_restore and (folder / "model.json").exists():
         begun = read_metadata(folder).get("epochs", setting.epochs)  # older programs didn't say
         if setting.epochs > begun:
-            print(
-                f"{setting.epochs} epochs instead of {begun}: the learning rate goes on as in a "
-                f"training of {setting.epochs}"
-            )
+            change = f"{setting.epochs} epochs instead of {begun}"
+            if setting.recipe == "tuned":  # the article's learning rate is the same throughout
+                change += f": the learning rate goes on as in a training of {setting.epochs}"
+            print(change)
     metadata = {"classes": list(training.class_indices)}
     metadata |= {name: getattr(setting, name) for name in SAVED_FIELDS if name != "label_nums"}
     if not setting.is_set("batch_size"):
@@ -108,9 +105,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         classes = metadata["classes"]
         if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
             raise ValueError("its classes are not a list of names")
-        if not all(
-            type(metadata[side]) is int and 0 < metadata[side] <= MAX_SIDE for side in SIDES
-        ):
+        if not all(type(metadata[side]) is int and metadata[side] > 0 for side in SIDES):
             raise ValueError("its image size is not a number of pixels")
         if any(name in ("", ".", "..") or Path(name).name != name for name in classes):
             raise ValueError("a class is not the name of a folder")  # evaluate would read elsewhere
@@ -125,8 +120,13 @@ def read_metadata(folder: Path) -> dict[str, Any]:
             raise ValueError("ground is no mean and spread of pixels")
         if "network" in metadata:
             config_difference(metadata["network"], metadata["network"])  # raises unless it is one
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; --mode train writes it beside the weights, and where they are "
+            "copied to, it must be copied with them"
+        ) from None
     except (*JSON_ERRORS, OSError) as error:
-        raise InputError(f"{path}: missing or damaged ({error}); --mode train makes it") from None
+        raise InputError(f"{path}: damaged ({error}); copy it anew, or train anew") from None
     return metadata | {"label_nums": len(classes)}
 
 
@@ -170,9 +170,10 @@ def with_metadata(
     names = [name for name in names if name in metadata]  # older programs said less
     for name in names:
         if setting.is_set(name) and getattr(setting, name) not in (metadata[name], "auto"):
-            present = "the default" if metadata[name] is None else metadata[name]
+            default = f"the default, so leave --{name} out"
+            trained_with = default if metadata[name] is None else metadata[name]
             raise InputError(
-                f"--{name} {getattr(setting, name)}, but the network in {folder} has {present}"
+                f"--{name} {getattr(setting, name)}, but the network in {folder} has {trained_with}"
             )
     try:
         return setting.replace(**{name: metadata[name] for name in names})
@@ -248,32 +249,49 @@ def check_network(metadata: dict[str, Any], network_config: dict[str, Any], fold
 def restore_split(
     folder: Path,
     network_config: dict[str, Any],
+    source: str,
     training: DirectoryIterator,
     validation: DirectoryIterator,
 ) -> None:
-    """Have the iterators load the files that the run in the folder has, held out as they were.
+    """Have the iterators load the files of the run in the folder, split as they were.
 
-    Pictures that came since are left out, and those that are gone are named, on stderr.
+    Files that are not in the run's split are left out and counted, missing ones named, on stderr.
+
+    Args:
+        folder: of the run.
+        network_config: of the network that is to be trained on.
+        source: what the pictures are now; for pictures of a user's own, their folder.
+        training: all training files there are now.
+        validation: all validation files there are now.
 
     Raises:
-        InputError: build_model's network, as network_config gives it, is not the run's any more.
+        InputError: the network or the pictures are not the run's any more.
     """
     if not (folder / "model.json").exists():  # the run was stopped before it had begun
         return
-    check_network(read_metadata(folder), network_config, folder)
+    metadata = read_metadata(folder)
+    check_network(metadata, network_config, folder)
     split = read_split(folder)
     if split is None:
         return
-    present = {*file_names(training), *file_names(validation)}
-    known = {*split["training"], *split["validation"]}
-    if present - known:
-        warn(f"{training.directory}: pictures that came since, left out: {len(present - known)}")
-    if known - present:
-        some = ", ".join(sorted(known - present)[:MAX_NAMES])
-        more = ", …" if len(known - present) > MAX_NAMES else ""
-        warn(f"{training.directory}: pictures that are gone: {len(known - present)} ({some}{more})")
+    files = {*file_names(training), *file_names(validation)}
+    run_files = {*split["training"], *split["validation"]}
+    new, missing = files - run_files, sorted(run_files - files)
+    directory = training.directory
+    replaced = source != directory and source != metadata["trained_on"]
+    if replaced or len(missing) > len(run_files) / 2:
+        raise InputError(
+            f"{directory}: not the pictures of the training in {folder}, which were "
+            f"{metadata['trained_on']} ({len(missing)} of {len(run_files)} are missing); put them "
+            "back, or train anew without --is_restore"
+        )
+    if new:
+        warn(f"{directory}: not in this run, as they are new or could not be read: {len(new)}")
+    if missing:
+        some = ", ".join(missing[:MAX_NAMES]) + ", …" * (len(missing) > MAX_NAMES)
+        warn(f"{directory}: pictures that are gone: {len(missing)} ({some})")
     for iterator, part in ((training, "training"), (validation, "validation")):
-        select_files(iterator, [name for name in split[part] if name in present])
+        select_files(iterator, [name for name in split[part] if name in files])
 
 
 def select_held_out(iterator: DirectoryIterator, folder: Path) -> None:

@@ -61,7 +61,7 @@ def run(*arguments, **options):
     )
 
 
-def test_each_knob_is_a_flag_with_its_help_and_default(capsys):
+def test_each_field_is_a_flag_with_its_help_and_default(capsys):
     with pytest.raises(SystemExit) as ending:
         parse_command_line("What it does.", Setting, ["--help"])
     assert ending.value.code == 0
@@ -70,12 +70,12 @@ def test_each_knob_is_a_flag_with_its_help_and_default(capsys):
     assert "learn, measure on the test pictures, read the pictures in IMP_DIR, or write" in shown
     assert "--img_width IMG_WIDTH width of the network's input, in pixels (default: 28)" in shown
     assert "--train_dir TRAIN_DIR training pictures, one folder a class (default: DATA_DIR" in shown
-    for knob in Setting.fields():
-        assert f"--{knob.name} " in shown
-        assert f"{knob.help} (default: {knob.default_text})" in shown
+    for field in Setting.fields():
+        assert f"--{field.name} " in shown
+        assert f"{field.help} (default: {field.default_text})" in shown
 
 
-def test_flags_set_the_knobs():
+def test_flags_set_the_fields():
     flags = "--mode train --epochs 3 --img_width 32 --data_dir d --recipe article"
     mode, setting = parse_command_line("", Setting, flags.split())
     assert mode == "train"
