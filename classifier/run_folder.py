@@ -4,7 +4,7 @@ model_weight/weights-improvement-{epoch:02d}-{val_acc:.5f}.weights.h5   the chec
 model_weight/model.json           what they are: network, classes, settings of the training
 model_weight/split.json           which files were trained on, and which were held out
 model_weight/last-epoch.weights.h5   the state, optimizer included, that --is_restore goes on from
-model_weight/previous/<date-time>/   what earlier trainings left; never deleted
+model_weight/previous/<date-time>/   earlier trainings; never deleted
 report/history.csv                a row an epoch
 """
 
@@ -30,6 +30,12 @@ from classifier.weights import load_weights, save_weights, without_optimizer
 CHECKPOINT_FORMAT = "weights-improvement-{epoch:02d}-{val_acc:.5f}.weights.h5"
 CHECKPOINT_PATTERN = re.compile(r"weights-improvement-(\d+)-(\d+\.\d+)\.weights\.h5")
 LAST_EPOCH = "last-epoch.weights.h5"
+RUN_FILES = (LAST_EPOCH, "split.json", "model.json")
+# What train, evaluate and predict write into report/.
+REPORTS = (
+    *("history.csv", "training_curves.png", "classes.csv", "confusion.png", "mistakes.png"),
+    *("predictions.csv", "predictions.png", "predictions-[0-9].png", "digits.csv", "pages.png"),
+)
 # The columns of history.csv between the epoch and its seconds.
 METRICS = ("loss", "acc", "val_loss", "val_acc")
 
@@ -87,9 +93,15 @@ def load_last_epoch(model: keras.Model, folder: Path) -> int:
         InputError: there are weights, and none can be used.
     """
     last, best = list(folder.glob(LAST_EPOCH)), checkpoints(folder)
-    found = load_first_usable(model, last) or load_first_usable(without_optimizer(model), best)
-    if found:
-        return found[1]
+    if loaded := load_first_usable(model, last):
+        return loaded[1]
+    if loaded := load_first_usable(without_optimizer(model), best):
+        path, epoch = loaded
+        warn(
+            f"{folder / LAST_EPOCH}: missing or unusable; going on from {path.name}, after epoch "
+            f"{epoch}, without the state of the optimizer"
+        )
+        return epoch
     if last or best:
         raise InputError(
             f"{folder}: none of the weights here can be gone on from; without --is_restore a new "
@@ -105,6 +117,8 @@ def load_last_epoch(model: keras.Model, folder: Path) -> int:
 @contextlib.contextmanager
 def training_lock(folder: Path, reports: Path, restoring: bool, again: str) -> Iterator[None]:
     """Keep other trainings away while the body runs; if it is stopped, say what is saved.
+
+    A run that was archived comes back if the new one ends before its first epoch does.
 
     Args:
         folder: of the weights.
@@ -128,13 +142,18 @@ def training_lock(folder: Path, reports: Path, restoring: bool, again: str) -> I
             return "no epoch was finished" + f"; what was in {folder} is unharmed" * bool(before)
         return f"no epoch was finished; what was in {folder} is in {folder / 'previous'}"
 
+    archived = set(folder.glob("previous/*"))
     try:
         with (
             filelock.FileLock(folder / ".train.lock", timeout=0),
             filelock.FileLock(reports / ".train.lock", timeout=0),
         ):
             remove_partial_files(folder)
-            yield
+            try:
+                yield
+            except BaseException:
+                unarchive(folder, reports, set(folder.glob("previous/*")) - archived)
+                raise
     except filelock.Timeout as error:
         place = Path(error.lock_file).parent
         raise InputError(f"{place}: another training is at work here") from None
@@ -159,18 +178,49 @@ def saved_weights(folder: Path) -> set[tuple[str, int]]:
 
 
 def archive_previous_run(folder: Path, reports: Path) -> None:
-    """Move what the last run left to previous/<date-time>/ in its folder: nothing is lost."""
+    """Move the last run's files and reports to previous/<date-time>/ in its folder.
+
+    Other files in the two folders are the user's, and stay.
+    """
     # model.json last: whatever checkpoints remain if this is interrupted can still be used.
-    left = [*checkpoints(folder), *reports.glob("[!.]*")]
-    names = (LAST_EPOCH, "split.json", "model.json")
-    left += [folder / name for name in names if (folder / name).exists()]
-    if left:
-        now = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
-        previous = folder / "previous" / now
-        previous.mkdir(parents=True)
-        for path in left:
-            shutil.move(path, previous / path.name)  # checkpoint_path may be on another disk
-        print(f"the last run's files are now in {previous}")
+    run_files = [path for name in RUN_FILES if (path := folder / name).exists()]
+    files = [*checkpoints(folder), *(path for name in REPORTS for path in reports.glob(name))]
+    files += run_files
+    if not checkpoints(folder) and not run_files:
+        return
+    now = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
+    previous = folder / "previous" / now
+    previous.mkdir(parents=True)
+    for path in files:
+        shutil.move(path, previous / path.name)  # checkpoint_path may be on another disk
+    print(f"the last run's files are now in {previous}")
+
+
+def unarchive(folder: Path, reports: Path, archived: set[Path]) -> None:
+    """Put an archived run back, unless the one that took its place has finished an epoch.
+
+    Args:
+        folder: of the weights.
+        reports: of the tables and charts.
+        archived: the folder that archive_previous_run has moved it to; empty if it has not.
+    """
+    if saved_weights(folder):
+        return
+    for previous in archived:
+        for name in RUN_FILES:  # of the run that has finished no epoch
+            (folder / name).unlink(missing_ok=True)
+        for path in sorted(previous.iterdir(), key=lambda path: path.name == "model.json"):
+            is_report = any(path.match(name) for name in REPORTS)
+            shutil.move(path, (reports if is_report else folder) / path.name)
+        previous.rmdir()
+
+
+def archived_weights(folder: Path) -> Path | None:
+    """The best weights of the run that was archived last; None if there is none."""
+    for previous in sorted(folder.glob("previous/*"), reverse=True):
+        if best := checkpoints(previous):
+            return best[0]
+    return None
 
 
 class BestCheckpoint(keras.callbacks.Callback):
@@ -204,7 +254,8 @@ class BestCheckpoint(keras.callbacks.Callback):
                 "Does build_model's network divide by 0, or let numbers grow?"
             )
         due = epoch % self.save_epochs == 0 or epoch == self.epochs
-        if due and logs["val_acc"] > self.best:
+        # Whatever the history says: a user may have deleted the checkpoints.
+        if due and (logs["val_acc"] > self.best or not checkpoints(self.folder)):
             self.best = logs["val_acc"]
             path = self.folder / CHECKPOINT_FORMAT.format(epoch=epoch, val_acc=self.best)
             save_weights(without_optimizer(self.model), path, epoch)

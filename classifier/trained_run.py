@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import keras
 
 from classifier import hardware
-from classifier.console import InputError
+from classifier.console import InputError, warn
 from classifier.metadata import check_network, read_metadata, with_metadata
-from classifier.run_folder import checkpoints, load_first_usable
+from classifier.run_folder import archived_weights, checkpoints, load_first_usable
 
 PROGRAM = Path(__file__).resolve().parents[1]
 
@@ -49,8 +49,13 @@ def find_run(setting: Any) -> TrainedRun:
     if setting.restore_model and not Path(setting.restore_model).is_file():
         raise InputError(f"--restore_model {setting.restore_model}: no such file")
     folder = find_weights_folder(setting)
+    own = Path(setting.checkpoint_path)
+    archived = archived_weights(own)
+    earlier = f"; an earlier training's are {archived} (--restore_model)" if archived else ""
     if folder is None:
-        raise InputError(f"{setting.checkpoint_path}: no weights here; --mode train makes them")
+        raise InputError(f"{own}: no weights here; --mode train makes them{earlier}")
+    if earlier and folder != own and not setting.restore_model:
+        warn(f"{own}: no weights here{earlier}")
     metadata = read_metadata(folder)
     names = ("img_width", "img_height", "label_nums", "recipe")
     setting = with_metadata(setting, metadata, names, folder)

@@ -16,6 +16,7 @@ from classifier.run_folder import (
     LAST_EPOCH,
     BestCheckpoint,
     archive_previous_run,
+    archived_weights,
     check_setting,
     checkpoints,
     load_first_usable,
@@ -245,13 +246,63 @@ def test_a_training_that_is_stopped_says_truly_what_is_saved(
         assert capsys.readouterr().err == f"interrupted; {said}\n"
 
 
-def test_a_training_that_is_stopped_says_where_it_has_moved_what_was_there(folder, reports, capsys):
-    write_file(folder / LAST_EPOCH, b"earlier")
+def test_a_run_comes_back_if_the_next_one_is_stopped_before_its_first_epoch_ends(
+    model, folder, reports, capsys
+):
+    train(model, folder, reports, [0.5, 0.8])
+    for name in ("model.json", "split.json"):
+        (folder / name).write_text("earlier")
+    before = fuzz.digests(folder.parent)
     with pytest.raises(SystemExit), training_lock(folder, reports, False, "again"):
         archive_previous_run(folder, reports)
+        (folder / "model.json").write_text("of the run that is stopped")
         raise SystemExit(130)
-    said = f"{NO_EPOCH}; what was in {folder} is in {folder / 'previous'}"
-    assert capsys.readouterr().err == f"interrupted; {said}\n"
+    assert {
+        k: v for k, v in fuzz.digests(folder.parent).items() if k.name != ".train.lock"
+    } == before
+    message = f"{NO_EPOCH}; what was in {folder} is unharmed"
+    assert capsys.readouterr().err == f"interrupted; {message}\n"
+
+
+def test_a_run_stays_archived_if_the_next_one_has_finished_an_epoch(model, folder, reports):
+    train(model, folder, reports, [0.5])
+    with pytest.raises(SystemExit), training_lock(folder, reports, False, "again"):
+        archive_previous_run(folder, reports)
+        train(model, folder, reports, [0.7])
+        raise SystemExit(130)
+    assert names(folder) == ["01-0.70000"] and archived_weights(folder).name[20:30] == "01-0.50000"
+
+
+def test_a_user_s_own_reports_are_not_moved(model, folder, reports):
+    train(model, folder, reports, [0.5])
+    (reports / "my notes.txt").write_text("the user's own")
+    archive_previous_run(folder, reports)
+    assert [path.name for path in reports.iterdir()] == ["my notes.txt"]
+
+
+def test_reports_alone_are_no_run(folder, reports, capsys):
+    reports.mkdir()
+    (reports / "predictions.csv").write_text("by the weights that ship")
+    archive_previous_run(folder, reports)
+    assert (reports / "predictions.csv").exists() and not capsys.readouterr().out
+
+
+def test_without_the_last_epoch_s_state_it_is_said_what_a_run_goes_on_from(
+    model, folder, reports, capsys
+):
+    train(model, folder, reports, [0.5, 0.8, 0.6])
+    (folder / LAST_EPOCH).unlink()
+    assert load_last_epoch(model, folder) == 2
+    error = capsys.readouterr().err
+    assert f"{LAST_EPOCH}: missing or unusable; going on from weights-improvement-02" in error
+
+
+def test_where_no_checkpoint_is_left_the_next_epoch_s_is_kept(model, folder, reports):
+    train(model, folder, reports, [0.5, 0.8])
+    for path in checkpoints(folder):
+        path.unlink()
+    train(model, folder, reports, [0.6], first=3)
+    assert names(folder) == ["03-0.60000"]
 
 
 # What an earlier run has left

@@ -57,6 +57,18 @@ def test_the_weights_that_ship_are_found_from_another_folder(tmp_path, monkeypat
     assert find_weights_folder(Setting(data_dir="flowers")) is None
 
 
+def test_weights_of_an_earlier_training_are_named_where_there_are_no_others(
+    trained, tmp_path, capsys
+):
+    earlier = tmp_path / "model_weight" / "previous" / "2026-01-01-000000"
+    shutil.copytree(trained / "model_weight", earlier)
+    with pytest.raises(InputError, match=f"an earlier training's are {earlier}/weights"):
+        find_run(Setting(data_dir=str(tmp_path)))
+    shutil.copytree(SHIPPED, tmp_path / "shipped")
+    assert find_run(Setting(data_dir=str(tmp_path))).weights[0].parent == tmp_path / "shipped"
+    assert f"no weights here; an earlier training's are {earlier}" in capsys.readouterr().err
+
+
 def test_size_classes_and_recipe_follow_the_run_and_so_does_float32(trained):
     known = find_run(Setting(data_dir=str(trained)))
     assert known.setting.label_nums == 10 and known.setting.recipe == "tuned"
