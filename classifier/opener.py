@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 # From a file and (height, width) to its pixels, uint8 [height, width, 3].
 Decoder = Callable[[str, tuple[int, int]], np.ndarray]
@@ -58,7 +58,9 @@ def open_picture(
     try:
         with open(path, "rb", opener=open_nonblocking) as file, Image.open(file) as image:
             if (side or near) and image.width * image.height <= MAX_PIXELS:
-                image.draft(None, near or (side, side))
+                on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+                width, height = near or (side, side)
+                image.draft(None, (height, width) if on_its_side else (width, height))
             return upright(image, side)
     except Image.DecompressionBombError:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
@@ -79,8 +81,7 @@ def upright(image: Image.Image, side: int | None = None) -> Image.Image:
     image = to_plain_mode(image)
     if side and max(image.size) > side:
         image.thumbnail((side, side), Image.Resampling.BILINEAR)
-    image = ImageOps.exif_transpose(image)
-    return to_uint8(image) if image.mode == "F" else image
+    return ImageOps.exif_transpose(image)
 
 
 def check_size(image: Image.Image) -> None:
@@ -92,11 +93,11 @@ def check_size(image: Image.Image) -> None:
 
 
 def to_plain_mode(image: Image.Image) -> Image.Image:
-    """The picture in mode L, F, RGB or, so that shrinking mixes in no unseen colours, RGBa."""
+    """The picture in mode L, RGB or, so that shrinking mixes in no unseen colours, RGBa."""
     if image.mode == "RGBa":
         return image.copy()
     if image.mode.startswith(("I", "F")):
-        return image.convert("F")
+        return to_uint8(image)
     if image.has_transparency_data:
         return image.convert("RGBA").convert("RGBa")
     if image.mode in ("1", "L"):
@@ -105,13 +106,17 @@ def to_plain_mode(image: Image.Image) -> Image.Image:
 
 
 def to_uint8(image: Image.Image) -> Image.Image:
-    # Pillow clips 16 bits at 255 where it should scale; nor do these modes say what white is.
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
+    """A picture of mode I, I;16 or F in mode L. (Pillow's own conversion clips at 255.)"""
+    values = np.asarray(image.convert("F"))
+    low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise ValueError("it has pixels that are no numbers")
-    scaled = (values - low) * (255 / max(high - low, 255 / 2))
-    return Image.fromarray(scaled.astype(np.uint8))
+    # 65535 is the white of PNG's and PGM's 16 bits; floats don't say theirs.
+    whites = (1, 255, 65535) if image.mode.startswith("F") else (65535,)
+    white = next((white for white in whites if high <= white), high)
+    black = min(low, 0)
+    scaled = (values - black) * (255 / (white - black))
+    return Image.fromarray(np.round(scaled).astype(np.uint8))
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -171,7 +176,7 @@ def decode_as_article(path: str, size: tuple[int, int]) -> np.ndarray:
     import keras  # here, since it takes seconds, and handwriting and its tests need none of it
 
     try:
-        with Image.open(path) as image:
+        with open(path, "rb", opener=open_nonblocking) as file, Image.open(file) as image:
             check_size(image)
         return np.asarray(keras.utils.load_img(path, target_size=size), np.uint8)
     except DECODE_ERRORS:

@@ -5,11 +5,18 @@ import os
 import numpy as np
 import pytest
 from helpers import save
-from PIL import Image
+from PIL import ExifTags, Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 from classifier import opener
-from classifier.opener import decode, decode_as_article, on_white, open_picture, thumbnail
+from classifier.opener import (
+    decode,
+    decode_as_article,
+    on_white,
+    open_picture,
+    thumbnail,
+    try_decode,
+)
 from classifier.pictures import load
 
 # Opened
@@ -119,14 +126,42 @@ def test_shrunk_to_a_tenth_a_thin_line_grows_pale_but_does_not_vanish(tmp_path):
     assert (decode_as_article(str(tmp_path / "line.png"), (30, 30)) == 255).all()
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
-def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe.png")
-    assert opener.try_decode(str(tmp_path / "pipe.png"), (20, 20)) == "it is no picture"
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_pixels_that_are_no_numbers_are_said_in_words(tmp_path, value):
     Image.fromarray(np.full((9, 9), value, "f4")).save(tmp_path / "x.tif")
     with pytest.raises(ValueError, match="it has pixels that are no numbers"):
         opener.decode(tmp_path / "x.tif", (20, 20))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize(("level", "expected"), [(0, 0), (26214, 102), (65535, 255)])
+def test_a_sheet_of_16_bits_is_as_light_as_it_is(level, expected, suffix, tmp_path):
+    sheet = np.full((20, 20), level, np.uint16)
+    sheet[:10] = max(level - 600, 0)  # a faint edge
+    save(tmp_path, f"sheet.{suffix}", sheet)
+    pixels = decode(str(tmp_path / f"sheet.{suffix}"), (20, 20))
+    assert pixels[15].min() == pixels[15].max() == expected
+    assert int(expected) - int(pixels[3].min()) <= 3
+
+
+@pytest.mark.parametrize("white", [1, 255, 65535])
+def test_floats_have_the_white_of_the_range_that_they_are_in(white, tmp_path):
+    save(tmp_path, "float.tiff", np.float32(white) * np.float32([[0, 0.4], [0.6, 1]]))
+    pixels = decode(str(tmp_path / "float.tiff"), (2, 2))[..., 0]
+    assert pixels.tolist() == [[0, 102], [153, 255]]
+
+
+def test_a_photo_on_its_side_is_decoded_at_the_size_that_it_needs(tmp_path):
+    """A JPEG is decoded at an eighth of its size only if that is no less than asked for."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (1600, 400)).save(tmp_path / "side.jpg", exif=exif)
+    width, height = open_picture(tmp_path / "side.jpg", near=(100, 400)).size
+    assert width >= 100 and height >= 400 and height < 1600
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("how", [decode, decode_as_article])
+def test_a_pipe_is_no_picture_and_is_not_waited_for(how, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert try_decode(str(tmp_path / "pipe.png"), (20, 20), how) == "it is no picture"
