@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from classifier.console import InputError, next_command, one_line_errors, parse_command_line
-from classifier.console import printable, quiet_stderr, warn
+from classifier.console import printable, quiet_stderr
 from setting import Setting
 
 if __name__ == "__main__":
@@ -40,7 +40,7 @@ import mnist_parser
 from classifier import batches, metadata, hardware, opener, pictures, predictions
 from classifier import recipe, report, run_folder, trained_run, workers
 from classifier.model_checks import build_checked
-from classifier.charts import Prediction, drop_pictures
+from classifier.charts import Prediction, drop_images
 from classifier.normalization import MeanStd, normalized
 from classifier.export import export_network
 from classifier.faster import faster, limit_threads
@@ -426,18 +426,14 @@ def predict(
         read = functools.partial(
             predictions.predict_files, model, run.metadata["classes"], preprocess
         )
-    rows = []
-    batch = batches.inference_batch_size(size)
-    for start in range(0, len(files), batch):
-        rows += read(files[start : start + batch])
-        drop_pictures(rows)
-    for row in rows:
-        print(f"{printable(row.file)}\n预测结果为：{printable(row.label)}")
-        if row.confidence < report.UNSURE:
-            warn(
-                f"{row.file}: unsure, {row.label} ({row.confidence:.0%}) or "
-                f"{row.second_guess} ({row.second_confidence:.0%})"
-            )
+    rows, with_images = [], []
+    batch_size = batches.inference_batch_size(size)
+    for start in range(0, len(files), batch_size):
+        for row in read(files[start : start + batch_size]):
+            report.print_prediction(row)
+            with_images.append(len(rows))
+            rows.append(row)
+        drop_images(rows, with_images)
     if rows:
         report.write_prediction_report(Path(setting.report_dir), rows)
     return rows

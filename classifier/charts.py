@@ -100,15 +100,19 @@ class Mistake(NamedTuple):
     confidence: float  # of the guess, 0 to 1
 
 
-def drop_pictures(rows: list[Prediction]) -> None:
-    """Take the pictures out of all rows but those that sheets may show, the least sure.
+def drop_images(rows: list[Prediction], with_images: list[int]) -> None:
+    """Remove the images from all rows but those that the sheets may show, the least confident.
 
-    Predict calls it again and again while rows are added, so that memory holds MOST_DRAWN at most.
+    Predict calls it after each batch, so that MAX_DRAWN rows' and a batch's are in memory at most.
+
+    Args:
+        rows: all predictions so far.
+        with_images: the indices of those that have images; it is updated.
     """
-    held = [place for place, row in enumerate(rows) if row.original is not None]
-    held.sort(key=lambda place: rows[place].confidence)
-    for place in held[MAX_DRAWN:]:
-        rows[place] = rows[place]._replace(original=None, network_input=None)
+    with_images.sort(key=lambda index: rows[index].confidence)
+    for index in with_images[MAX_DRAWN:]:
+        rows[index] = rows[index]._replace(original=None, network_input=None)
+    del with_images[MAX_DRAWN:]
 
 
 @functools.cache
@@ -341,7 +345,7 @@ def mistakes(rows: Sequence[Mistake], path: Path) -> None:
     """Draw the mistakes, the worst first, each with "true → guess" and how sure the guess was.
 
     Args:
-        rows: up to MOST_MISTAKES of them.
+        rows: up to MAX_MISTAKES of them.
         path: the PNG file to write.
     """
     # In pixels; the caption has room for two lines.
@@ -378,7 +382,7 @@ def prediction_pages(
 ) -> list[tuple[str, Sequence[Prediction]]]:
     """What stands on each sheet of predictions: its title, and up to SHEET rows.
 
-    Of more than MOST_DRAWN rows only those are shown that the network is least sure of: the unsure
+    Of more than MAX_DRAWN rows only those are shown that the network is least sure of: the unsure
     ones, and if these don't fill the first sheet, the next ones.
 
     Args:
@@ -465,7 +469,7 @@ def page_sheet(rows: Sequence[Prediction], unsure: float, path: Path) -> None:
     """Draw pictures that show several things whole, with a frame and the answer at each of them.
 
     Args:
-        rows: up to MOST_PAGES predictions, with their pictures and parts.
+        rows: up to MAX_PAGES predictions, with their pictures and parts.
         unsure: answers less confident than this stand out.
         path: the PNG file to write.
     """

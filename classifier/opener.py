@@ -106,7 +106,7 @@ def to_plain_mode(image: Image.Image) -> Image.Image:
 
 
 def to_uint8(image: Image.Image) -> Image.Image:
-    """A picture of mode I, I;16 or F in mode L. (Pillow's own conversion clips at 255.)"""
+    """A picture of mode I, I;16 or F in mode L, without Pillow's clipping at 255."""
     values = np.asarray(image.convert("F"))
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():

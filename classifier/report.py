@@ -8,7 +8,7 @@ import numpy as np
 
 from classifier import charts
 from classifier.charts import Prediction
-from classifier.console import printable
+from classifier.console import printable, warn
 from classifier.files import try_write, write_csv
 
 # With few classes evaluate also prints the table; more lines than a screen has are no help.
@@ -126,12 +126,22 @@ def print_table(table: list[dict[str, str | int | float | None]]) -> None:
         print(f"{printable(name)[:20]:20} {images:7} {line}")
 
 
+def print_prediction(row: Prediction) -> None:
+    """Print the article's two lines, and on stderr that an answer is unsure."""
+    print(f"{printable(row.file)}\n预测结果为：{printable(row.label)}", flush=True)
+    if row.confidence < UNSURE:
+        warn(
+            f"{row.file}: unsure, {row.label} ({row.confidence:.0%}) or "
+            f"{row.second_guess} ({row.second_confidence:.0%})"
+        )
+
+
 def write_prediction_report(folder: Path, rows: list[Prediction]) -> None:
     """Write predictions.csv, and predictions.png: what was given, seen and answered.
 
     Args:
         folder: where to put them; of many pictures there are also predictions-2.png to -5.png.
-        rows: at least one; charts.drop_pictures may have been through them.
+        rows: at least one; charts.drop_images may have been through them.
     """
     table, said = folder / "predictions.csv", []
     content = [{name: getattr(row, name) for name in ("file", *PREDICTION_COLUMNS)} for row in rows]

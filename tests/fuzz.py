@@ -407,7 +407,7 @@ def write_case(kind: Kind, seed: int, folder: Path) -> Path:
 
 @contextlib.contextmanager
 def limits() -> Iterator[None]:
-    """MemoryError for what takes MOST_MEMORY more than there was; TimeoutError in MOST_SECONDS."""
+    """MemoryError for what takes MAX_MEMORY more than there was; TimeoutError in MAX_SECONDS."""
 
     def stop(number, frame):
         raise TimeoutError(f"more than {MAX_SECONDS} s")
@@ -474,7 +474,7 @@ def work(cases: list[tuple[str, int]], results) -> None:
         results.send(try_case(name, seed))
 
 
-# A worker stops Python code itself after MOST_SECONDS; a loop in a C library knows of no alarm.
+# A worker stops Python code itself after MAX_SECONDS; a loop in a C library knows of no alarm.
 # The first case waits for TensorFlow's import, and each has two readers at most.
 MAX_SILENCE = 60 + 2 * MAX_SECONDS
 
