@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from classifier import recipe
 from classifier.muon import Muon
@@ -133,6 +134,28 @@ def test_later_weights_count_more_in_the_average_which_takes_their_place_in_vali
     assert 79 < model.get_weights()[0] < 81  # 4 / 5 of the way, if steps count as their cube
     average.on_epoch_end(0)
     assert model.get_weights()[0] == 100
+
+
+def test_batch_normalization_has_the_average_s_own_statistics_in_validation(processor):
+    inner = keras.Sequential([keras.Input([2]), keras.layers.BatchNormalization()])
+    frozen = keras.layers.BatchNormalization(trainable=False)
+    dense = keras.layers.Dense(2, use_bias=False)
+    model = keras.Sequential([keras.Input([2]), dense, inner, frozen])
+    model.compile("adamw")
+    model.optimizer.build(model.trainable_variables)
+    images = np.random.default_rng(0).normal(5, 2, (64, 2)).astype("f4")
+    batches = tf.data.Dataset.from_tensors((images, images)).repeat(20)
+    average = recipe.WeightAverage(model, power=3, training=lambda done: batches)
+    average.set_model(model)
+    for step in range(1, 11):
+        dense.set_weights([np.eye(2) * step])
+        average.on_train_batch_end(step)
+    average.on_test_begin()
+    outputs = images @ dense.get_weights()[0]
+    layer = inner.layers[0]
+    np.testing.assert_allclose(layer.moving_mean, outputs.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(layer.moving_variance, outputs.var(axis=0), rtol=1e-3)
+    assert layer.momentum == 0.99 and not frozen.moving_mean.numpy().any()
 
 
 # What is said if nothing is learned
