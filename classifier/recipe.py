@@ -299,8 +299,18 @@ class NothingLearnedWarning(keras.callbacks.Callback):
         last = min(PATIENCE, self.params["epochs"]) - 1
         # A tenth above chance; or, where nearly all pictures are of one class, of the way to 1.
         if epoch == last and self.best < self.chance + 0.1 * min(self.chance, 1 - self.chance):
+            frozen = [layer.name for layer in self.model._flatten_layers() if not layer.trainable]
+            if frozen:
+                hint = (
+                    f"Layer {frozen[0]} has trainable=False: does it have weights that have "
+                    "learned, or random ones?"
+                )
+            else:
+                hint = (
+                    "Can a person tell the classes apart in pictures so small? Are they in the "
+                    "right folders?"
+                )
             warn(
                 f"NOTE: nothing is learned yet: val_acc {self.best:.3f}, always the same answer "
-                f"has {self.chance:.3f}. Can a person tell the classes apart in pictures so "
-                "small? Are they in the right folders?"
+                f"has {self.chance:.3f}. {hint}"
             )

@@ -173,7 +173,18 @@ def test_batch_normalization_has_the_average_s_own_statistics_in_validation(proc
 )
 def test_a_network_no_better_than_chance_is_named_once(majority_share, best, said, capsys):
     callback = recipe.NothingLearnedWarning(majority_share)
+    callback.set_model(keras.Sequential([keras.layers.Dense(1)]))
     callback.set_params({"epochs": 20})
     for epoch in range(20):
         callback.on_epoch_end(epoch, {"val_acc": best})
     assert capsys.readouterr().err.count("nothing is learned yet") == said
+
+
+def test_for_a_frozen_network_the_layer_is_named_and_not_the_folders(capsys):
+    callback = recipe.NothingLearnedWarning(0.5)
+    base = keras.layers.Dense(1, trainable=False, name="base")
+    callback.set_model(keras.Sequential([base, keras.layers.Dense(1)]))
+    callback.set_params({"epochs": 1})
+    callback.on_epoch_end(0, {"val_acc": 0.5})
+    error = capsys.readouterr().err
+    assert "base has trainable=False" in error and "folders" not in error
