@@ -36,7 +36,7 @@ def two_answers(setting):
 @pytest.mark.parametrize(
     ("build_model", "said"),
     [
-        (lambda setting: Subclassed(), "it returned Subclassed; only the layers of a Sequential or"),
+        (lambda setting: Subclassed(), "it returned Subclassed; only the layers of a Sequential"),
         (lambda setting: None, "it returned NoneType; only"),
         (
             lambda setting: keras.Sequential([layers.Flatten(), dense(activation="softmax")]),
