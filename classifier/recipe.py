@@ -217,6 +217,11 @@ class WeightAverage(keras.callbacks.Callback):
             for layer in model._flatten_layers()
             if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
         ]
+        self.statistics = [
+            variable
+            for layer in self.normalizations
+            for variable in (layer.moving_mean, layer.moving_variance)
+        ]
         self.images: list[Any] = []  # of the first batches, once they are needed
         add = model.optimizer.add_variable_from_reference
         self.pairs = [(weights, add(weights, "average")) for weights in model.trainable_variables]
@@ -255,29 +260,31 @@ class WeightAverage(keras.callbacks.Callback):
             batches = self.training(0).take(STATISTICS_BATCHES)
             batches = strategy.experimental_distribute_dataset(batches)
             self.images = [images for images, _ in batches]
-        variables = [
-            variable
-            for layer in self.normalizations
-            for variable in (layer.moving_mean, layer.moving_variance)
-        ]
-        totals = [0.0] * len(variables)
+        totals = [0.0] * len(self.statistics)
         momenta = [layer.momentum for layer in self.normalizations]
         for layer in self.normalizations:
             layer.momentum = 0.0  # then they are the batch's
         try:
             for images in self.images:
-                self.forward(images)
-                values = [variable.numpy() for variable in variables]
+                values = [value.numpy() for value in self.batch_statistics(images)]
                 totals = [sum(pair) for pair in zip(totals, values, strict=True)]
         finally:
             for layer, momentum in zip(self.normalizations, momenta, strict=True):
                 layer.momentum = momentum
-        for variable, total in zip(variables, totals, strict=True):
+        for variable, total in zip(self.statistics, totals, strict=True):
             variable.assign(total / len(self.images))
 
     @tf.function
-    def forward(self, images: Any) -> None:
-        self.model.distribute_strategy.run(lambda x: self.model(x, training=True), (images,))
+    def batch_statistics(self, images: Any) -> list[tf.Tensor]:
+        """The statistics of a batch, as a mean over the devices that share it."""
+
+        def forward(images: tf.Tensor) -> list[tf.Tensor]:
+            self.model(images, training=True)
+            return [tf.identity(variable.value) for variable in self.statistics]
+
+        strategy = self.model.distribute_strategy
+        values = strategy.run(forward, (images,))
+        return [strategy.reduce("MEAN", value, axis=None) for value in values]
 
     def on_epoch_end(self, epoch, logs=None):
         self.swap()
