@@ -28,8 +28,8 @@ MAX_SIDE_MULTIPLIED = 4
 # other once a step, not in every layer.
 SPLITS = min(2, cpu_count())
 
-# Layers that treat each picture on its own, so that half a batch gives half of the results. (Not
-# among them: BatchNormalization.)
+# Layers whose output for a picture depends on that picture alone, so that a batch can be split.
+# BatchNormalization is not among them.
 PER_PICTURE = (
     *(layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Dense),
     *(layers.MaxPooling2D, layers.AveragePooling2D, layers.ZeroPadding2D, layers.Cropping2D),
@@ -37,14 +37,14 @@ PER_PICTURE = (
     *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.PReLU, layers.Softmax),
     *(layers.Rescaling, layers.LayerNormalization, layers.GroupNormalization),
 )
-# Layers that treat each pixel on its own.
+# Layers whose output at a pixel depends on that pixel alone.
 PER_PIXEL = (
     *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Rescaling),
     layers.Dropout,
 )
-# What a layer may have of its own for its kernel and its bias.
-OWN = ("initializer", "regularizer", "constraint")
-# Layers of which each output looks at a window of the input.
+# What a layer has for its kernel and for its bias.
+WEIGHT_OPTIONS = ("initializer", "regularizer", "constraint")
+# Layers whose output at a pixel depends on a window of the input.
 WINDOWED = (layers.Conv2D, layers.MaxPooling2D, layers.AveragePooling2D)
 
 
@@ -60,13 +60,10 @@ def faster(model: keras.Model, grayscale: bool) -> keras.Model:
     if type(model) is not keras.Sequential or keras.backend.image_data_format() != "channels_last":
         return model
     chain = replace_layers(model.layers, grayscale) if runs_on_cpu() else model.layers
-    alone = all(
-        type(layer) in PER_PICTURE and uses_keras_functions_only(layer) for layer in model.layers
-    )
-    alone &= not any(layer.activity_regularizer for layer in model.layers)  # a mean over the batch
+    can_split = runs_on_cpu() and all(map(is_per_picture, model.layers))
     return SplitSequential(
         [keras.Input(model.input_shape[1:]), *chain],
-        parts=SPLITS if alone and runs_on_cpu() else 1,
+        parts=SPLITS if can_split else 1,
         seen=used_size(model),
         name=model.name,
     )
@@ -78,7 +75,7 @@ def replace_layers(chain: list[layers.Layer], grayscale: bool) -> list[layers.La
     relu_is_due = False
     for layer, following in itertools.zip_longest(chain, chain[1:]):
         kind = type(layer)
-        if kind is layers.Conv2D and uses_keras_functions_only(layer):
+        if kind is layers.Conv2D and can_be_copied(layer):
             relu_is_due = is_relu(layer) and type(following) is layers.MaxPooling2D
             changes = {"activation": "linear"} if relu_is_due else {}
             changes |= {"grayscale": grayscale, "plain": is_unpadded(layer)}
@@ -88,7 +85,7 @@ def replace_layers(chain: list[layers.Layer], grayscale: bool) -> list[layers.La
         elif kind is layers.Dropout and drops_half(layer):
             layer = copy_layer(Dropout, layer)
         result.append(layer)
-        grayscale &= kind is layers.Rescaling and np.ndim(layer.scale) == np.ndim(layer.offset) == 0
+        grayscale &= kind is layers.Rescaling and scale_rank(layer) == 0
     return result
 
 
@@ -100,11 +97,51 @@ def copy_layer(kind: type[layers.Layer], layer: layers.Layer, **changes: Any) ->
     return new
 
 
-def uses_keras_functions_only(layer: layers.Layer) -> bool:
-    """Whether all functions that the layer uses are known, and none is the user's own."""
-    names = ("activation", *(f"{a}_{b}" for a in ("kernel", "bias") for b in OWN))
-    used = (getattr(layer, name, None) for name in names)
-    return all(part is None or part.__module__.startswith("keras.") for part in used)
+def is_per_picture(layer: layers.Layer) -> bool:
+    """Whether its output for a picture is known to depend on that picture alone."""
+    rank = len(layer.input.shape)
+    axes = np.atleast_1d(getattr(layer, "axis", -1))  # of a normalization, or of Softmax
+    return (
+        type(layer) in PER_PICTURE
+        and has_plain_options(layer)
+        and all(axis % rank != 0 for axis in axes)
+        and scale_rank(layer) < rank
+    )
+
+
+def is_per_pixel(layer: layers.Layer) -> bool:
+    """Whether its output at a pixel is known to depend on that pixel alone, wherever it is."""
+    # A scale with one axis is one of the channels.
+    return type(layer) in PER_PIXEL and has_plain_options(layer) and scale_rank(layer) <= 1
+
+
+def has_plain_options(layer: layers.Layer) -> bool:
+    """Whether the layer has no option that could make one pixel or picture depend on others."""
+    return (
+        is_keras_activation(getattr(layer, "activation", None))
+        and not layer.activity_regularizer  # a mean over the batch, of all that comes out
+        and getattr(layer, "noise_shape", None) is None
+    )
+
+
+def scale_rank(layer: layers.Layer) -> int:
+    """How many axes the arrays have that the layer was given to scale with; 0 for numbers."""
+    names = {layers.Rescaling: ("scale", "offset"), layers.ELU: ("alpha",)}.get(type(layer), ())
+    return max((np.ndim(getattr(layer, name)) for name in names), default=0)
+
+
+def is_keras_activation(function: Any) -> bool:
+    """Whether it is None or one of keras.activations, all of which keep to a pixel."""
+    name = getattr(function, "__name__", "")
+    return function is None or getattr(keras.activations, name, None) is function
+
+
+def can_be_copied(layer: layers.Conv2D) -> bool:
+    """Whether the layer's config says all of it: no function in it is the user's own."""
+    names = [f"{a}_{b}" for a in ("kernel", "bias") for b in WEIGHT_OPTIONS]
+    options = [getattr(layer, name) for name in names]
+    own = [option for option in options if option and not option.__module__.startswith("keras.")]
+    return is_keras_activation(layer.activation) and not own
 
 
 def is_relu(layer: layers.Conv2D) -> bool:
@@ -123,28 +160,38 @@ def drops_half(layer: layers.Dropout) -> bool:
 
 
 def used_size(model: keras.Sequential) -> tuple[int, int]:
-    """Of the input's rows and columns the first so many, which are all that the network looks at.
+    """The rows and columns, from the first on, that can change what the network computes.
 
-    Of 28×28 pixels the article's network looks at 26×26: its second pooling drops the last row
-    and column of 11×11. Leaving them out saves a sixth of the arithmetic. A layer that isn't
-    known here is taken to look at everything.
+    Of 28×28 pixels the article's network uses 26×26: its second pooling drops the last row and
+    column of 11×11. Leaving them out saves a sixth of the arithmetic. A layer that isn't known
+    here, or has an option that isn't, is taken to use everything.
     """
-    seen = None  # of what comes out of the layer; None is all
+    used = None  # of the layer's output; None is all
     for layer in reversed(model.layers):
         if len(layer.input.shape) != 4 or len(layer.output.shape) != 4:
-            seen = None
-        elif type(layer) in WINDOWED and layer.padding == "valid":
+            used = None
+        elif is_unpadded_window(layer):
             window = getattr(layer, "kernel_size", None) or layer.pool_size
             dilation = getattr(layer, "dilation_rate", (1, 1))
-            seen = tuple(
+            used = tuple(
                 (count - 1) * stride + (width - 1) * gap + 1
                 for count, stride, width, gap in zip(
-                    seen or layer.output.shape[1:3], layer.strides, window, dilation, strict=True
+                    used or layer.output.shape[1:3], layer.strides, window, dilation, strict=True
                 )
             )
-        elif type(layer) not in PER_PIXEL:
+        elif not is_per_pixel(layer):
             return model.input_shape[1:3]
-    return seen or model.input_shape[1:3]
+    return used or model.input_shape[1:3]
+
+
+def is_unpadded_window(layer: layers.Layer) -> bool:
+    """Whether its output at a pixel is known to depend on a window of the input alone."""
+    return (
+        type(layer) in WINDOWED
+        and has_plain_options(layer)
+        and layer.padding == "valid"
+        and layer.data_format == "channels_last"
+    )
 
 
 @keras.saving.register_keras_serializable("classifier")
@@ -190,7 +237,7 @@ class Conv2D(layers.Conv2D):
     """Keras's, with a faster convolution where there is one.
 
     Args:
-        plain: is_plain holds; else the convolution is Keras's.
+        plain: is_unpadded holds; else the convolution is Keras's.
         grayscale: the input's channels are all the same.
     """
 

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import psutil
 
-# Where Linux says what a container may use and uses: control groups, version 2 and version 1.
+# Where Linux says what a container may use, what it uses, and how much of that is files that Linux
+# has kept in memory and gives back when asked: control groups, version 2 and version 1.
 CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-    ),
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", ""),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
 )
 
 
@@ -28,12 +26,15 @@ def cpu_count() -> int:
 def free_memory() -> int:
     """How many more bytes this process may use: what the machine has free, or its container."""
     free = psutil.virtual_memory().available
-    for limit, used in CGROUPS:
+    for folder, limit, usage, prefix in CGROUPS:
         try:
-            left = int(Path(limit).read_text()) - int(Path(used).read_text())
-        except (OSError, ValueError):  # no such group, or it is "max"
+            unused = int((folder / limit).read_text()) - int((folder / usage).read_text())
+            lines = (folder / "memory.stat").read_text().splitlines()
+            stat = dict(line.split() for line in lines)
+            cached = sum(int(stat[f"{prefix}{kind}_file"]) for kind in ("active", "inactive"))
+        except (OSError, ValueError, KeyError):  # no such group, or its limit is "max"
             continue
-        free = min(free, max(0, left))
+        free = min(free, max(0, unused + cached))
     return free
 
 

@@ -37,8 +37,8 @@ def build_checked(build_model: Callable[[Any], keras.Model], setting: Any) -> ke
         raise InputError("build_model: its Sequential must begin with Input(setting.input_shape)")
     if not isinstance(model, keras.Model) or not hasattr(model, "inputs"):
         raise InputError(
-            f"build_model: returns a {type(model).__name__}; only the layers of a Sequential or of "
-            "a keras.Model(inputs, outputs) can be saved and known again"
+            f"build_model: it returned {type(model).__name__}; only the layers of a Sequential or "
+            "of a keras.Model(inputs, outputs) can be saved and known again"
         )
     for what, shape, wanted, name in (
         ("takes", model.input_shape, (None, *setting.input_shape), "setting.input_shape"),

@@ -35,7 +35,7 @@ def save_weights(model: keras.Model, path: Path, epoch: int) -> None:
     model.save_weights(memory)
     with h5py.File(memory, "r+") as file:
         file.attrs["epoch"] = epoch
-        # How often Dropout has drawn isn't in the files that Keras writes.
+        # How often the layers have drawn random numbers; Keras doesn't save that.
         file.attrs["drawn"] = [int(state[1]) for state in seed_generator_states(model)]
         file.attrs["sha256"] = weights_digest(file)
     write_file(path, memory.getbuffer())
@@ -79,22 +79,20 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> int:
         raise InputError(
             f"{path}: not the weights of this network, {misfit}; was build_model changed since?"
         )
-    for state, count in zip(
-        seed_generator_states(model), drawn, strict=False
-    ):  # older files have none
+    states = seed_generator_states(model)
+    if 0 < len(drawn) < len(states):  # an earlier version saved some only; no number comes twice
+        drawn = [max(drawn)] * len(states)
+    for state, count in zip(states, drawn, strict=False):
         state.assign([int(state[0]), count])
     return epoch
 
 
 def seed_generator_states(model: keras.Model) -> list[keras.Variable]:
-    """The variables, int [2], of seed and count, from which the model's layers draw."""
-    states = []
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            states += seed_generator_states(layer)
-        elif hasattr(layer, "seed_generator"):
-            states.append(layer.seed_generator.state)
-    return states
+    """The variables, int [2], of seed and count, from which the model's layers draw.
+
+    Those of nested models and of layers in other layers are among them.
+    """
+    return [v for v in model.variables if v.path.endswith("seed_generator_state")]
 
 
 def layer_shapes(file: h5py.File) -> dict[str, list[tuple[int, ...]]]:

@@ -167,7 +167,11 @@ EDITS = {
         layers.GroupNormalization(2),
         layers.MaxPooling2D(2),
     ],
-    "normalised in one picture": [layers.LayerNormalization(), layers.Conv2D(4, 3, strides=2)],
+    # Over all of it: of three equal channels alone nothing but rounding would be left.
+    "normalised in one picture": [
+        layers.LayerNormalization(axis=(1, 2, 3)),
+        layers.Conv2D(4, 3, strides=2),
+    ],
     "a mean of all pixels": [layers.Conv2D(4, 3, strides=2), layers.GlobalAveragePooling2D()],
     "separable": [layers.SeparableConv2D(4, 3, activation="relu"), layers.MaxPooling2D(2)],
     "depthwise": [layers.DepthwiseConv2D(3), layers.MaxPooling2D(2)],
@@ -175,6 +179,22 @@ EDITS = {
     "transposed": [layers.Conv2DTranspose(4, 3, strides=2), layers.MaxPooling2D(2)],
     "rescaled": [layers.Rescaling(2.0, -1.0), layers.Conv2D(4, 3, strides=2)],
     "a leaky layer": [layers.Conv2D(4, 3), layers.LeakyReLU(0.2), layers.MaxPooling2D(2)],
+    "a layer as an activation": [
+        layers.Conv2D(4, 3, activation=layers.LayerNormalization(axis=(1, 2, 3))),
+        layers.MaxPooling2D(2),
+    ],
+    "an array as scale": [
+        layers.Rescaling(np.linspace(1, 2, 20 * 17).reshape(20, 17, 1)),
+        layers.MaxPooling2D(3),
+    ],
+    "an array as offset": [
+        layers.Rescaling(1.0, np.linspace(0, 1, 17).reshape(17, 1)),
+        layers.MaxPooling2D(3),
+    ],
+    "channels with scales of their own": [
+        layers.Rescaling([1.0, 2.0, 3.0], [0.0, 0.1, 0.2]),
+        layers.Conv2D(4, 3, strides=3),
+    ],
     "coins for maps": [layers.Conv2D(4, 3), layers.Dropout(0.5), layers.SpatialDropout2D(0.5)],
 }
 
@@ -251,7 +271,8 @@ def test_parts_are_computed_apart_only_if_no_picture_looks_at_another(monkeypatc
     together = sequential((20, 20), layers.Conv2D(4, 3), layers.BatchNormalization())
     regular = sequential((20, 20), layers.Conv2D(4, 3, activity_regularizer="l2"))
     unknown = sequential((20, 20), layers.Lambda(lambda images: images - tf.reduce_mean(images)))
-    for model in (together, regular, unknown):
+    softmax = sequential((20, 20), layers.Softmax(axis=0))
+    for model in (together, regular, unknown, softmax):
         assert faster(model, grayscale=False).parts == 1
     assert layers.BatchNormalization not in PER_PICTURE
 
@@ -274,11 +295,37 @@ def test_activity_is_regularised_after_the_activation():
     np.testing.assert_allclose(said, expected, rtol=1e-4)
 
 
+def test_activity_is_regularised_of_pixels_that_a_pooling_drops_too():
+    convolution = layers.Conv2D(4, 3, activation="relu", activity_regularizer="l1")
+    plain = with_other_weights(sequential((13, 13), convolution, layers.MaxPooling2D(2)))
+    fast, images = faster(plain, grayscale=False), pictures(4, (13, 13), grayscale=False)
+    expected, actual = (model(images) is not None and sum(model.losses) for model in (plain, fast))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+
+def test_a_noise_shape_that_names_rows_is_given_all_rows():
+    noise = layers.Dropout(0.5, noise_shape=(None, 20, 17, 1))
+    fast = faster(sequential((20, 17), noise, layers.MaxPooling2D(3)), grayscale=False)
+    assert fast(pictures(4, (20, 17), False), training=True).shape == (4, 6, 5, 3)
+
+
 def test_on_a_gpu_layers_stay_keras_s_and_only_unseen_pixels_are_left_out(monkeypatch):
-    monkeypatch.setattr(faster_module, "on_processor", lambda: False)
+    monkeypatch.setattr(faster_module, "runs_on_cpu", lambda: False)
     plain = build_model(Setting())
     fast = faster(plain, grayscale=True)
     assert fast.layers == plain.layers and fast.parts == 1 and fast.seen == (26, 26)
+
+
+def reversed_maps(maps):
+    return tf.reverse(maps, [1, 2])
+
+
+def test_a_function_of_the_user_s_own_that_sees_a_whole_map_is_given_all_of_it():
+    for layer in (layers.Conv2D(4, 3, activation=reversed_maps), layers.Activation(reversed_maps)):
+        chain = [layer, layers.MaxPooling2D(4), layers.Flatten(), layers.Dense(3)]
+        plain = with_other_weights(sequential((21, 18), *chain))
+        fast = faster(plain, grayscale=False)
+        assert_computes_the_same(plain, fast, pictures(4, (21, 18), grayscale=False))
 
 
 # The pixels that are looked at

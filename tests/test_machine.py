@@ -28,14 +28,19 @@ def test_garbage_is_searched_for_again_after_an_import_that_failed():
     assert gc.isenabled()
 
 
-def test_a_container_s_memory_may_be_less_than_the_machine_s(tmp_path, monkeypatch):
-    limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
-    limit.write_text("3000\n")
-    used.write_text("1000\n")
-    gone = tmp_path / "no such group"
-    monkeypatch.setattr(machine, "CGROUPS", ((gone, gone), (limit, used)))
-    assert free_memory() == 2000
-    limit.write_text("max\n")
-    assert free_memory() > 1_000_000
-    limit.write_text("500\n")
+@pytest.mark.parametrize("version", [2, 1])
+def test_a_container_has_what_is_unused_of_its_limit_and_what_linux_keeps_of_files(
+    tmp_path, monkeypatch, version
+):
+    _, limit, usage, prefix = machine.CGROUPS[2 - version]
+    missing = (tmp_path / "no such group", limit, usage, prefix)
+    monkeypatch.setattr(machine, "CGROUPS", (missing, (tmp_path, limit, usage, prefix)))
+    (tmp_path / limit).write_text("3000\n")
+    (tmp_path / usage).write_text("2900\n")
+    stat = f"anon 300\n{prefix}inactive_file 1500\n{prefix}active_file 400\nshmem 600\n"
+    (tmp_path / "memory.stat").write_text(stat)
+    assert free_memory() == 100 + 1500 + 400
+    (tmp_path / limit).write_text("500\n")
     assert free_memory() == 0
+    (tmp_path / limit).write_text("max\n")
+    assert free_memory() > 1_000_000

@@ -36,8 +36,8 @@ def two_answers(setting):
 @pytest.mark.parametrize(
     ("build_model", "said"),
     [
-        (lambda setting: Subclassed(), "returns a Subclassed; only the layers of a Sequential or"),
-        (lambda setting: None, "returns a NoneType; only"),
+        (lambda setting: Subclassed(), "it returned Subclassed; only the layers of a Sequential"),
+        (lambda setting: None, "it returned NoneType; only"),
         (
             lambda setting: keras.Sequential([layers.Flatten(), dense(activation="softmax")]),
             r"its Sequential must begin with Input\(setting.input_shape\)",

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from classifier.muon import Muon, orthogonalize
+from classifier.muon import MOMENTUM, Muon, orthogonalize
 
 
 def step(layer: layers.Layer, optimizer: keras.optimizers.Optimizer, seed: int = 0) -> dict:
@@ -90,3 +90,18 @@ def test_the_second_step_goes_on_in_the_direction_of_the_first():
     first = step(layer, optimizer)["kernel"].ravel()
     second = step(layer, optimizer, seed=1)["kernel"].ravel()
     assert first @ second > 0.3 * (first @ first)
+
+
+def test_a_step_looks_ahead_as_nesterov_s():
+    """The second gradient counts as (1 - m)(1 + m), the first as (1 - m)m²."""
+    layer, draw = built(layers.Conv2D(16, 3), 8, 8, 4), np.random.default_rng(0)
+    gradients = [draw.normal(size=(3, 3, 4, 16)).astype("f4") for _ in range(2)]
+    optimizer = Muon(0.01, length=0.2)
+    optimizer.build([layer.kernel])
+    for gradient in gradients:
+        before = layer.kernel.numpy()
+        optimizer.apply([gradient])
+    ahead = MOMENTUM**2 * gradients[0] + (1 + MOMENTUM) * gradients[1]
+    expected = -0.01 * 0.2 * 6 * orthogonalize(ahead.reshape(36, 16)).numpy()
+    change = (layer.kernel.numpy() - before).reshape(36, 16)
+    np.testing.assert_allclose(change, expected, atol=2e-5)

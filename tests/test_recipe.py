@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from classifier import recipe
 from classifier.muon import Muon
@@ -135,6 +136,28 @@ def test_later_weights_count_more_in_the_average_which_takes_their_place_in_vali
     assert model.get_weights()[0] == 100
 
 
+def test_batch_normalization_has_the_average_s_own_statistics_in_validation(processor):
+    inner = keras.Sequential([keras.Input([2]), keras.layers.BatchNormalization()])
+    frozen = keras.layers.BatchNormalization(trainable=False)
+    dense = keras.layers.Dense(2, use_bias=False)
+    model = keras.Sequential([keras.Input([2]), dense, inner, frozen])
+    model.compile("adamw")
+    model.optimizer.build(model.trainable_variables)
+    images = np.random.default_rng(0).normal(5, 2, (64, 2)).astype("f4")
+    batches = tf.data.Dataset.from_tensors((images, images)).repeat(20)
+    average = recipe.WeightAverage(model, power=3, training=lambda done: batches)
+    average.set_model(model)
+    for step in range(1, 11):
+        dense.set_weights([np.eye(2) * step])
+        average.on_train_batch_end(step)
+    average.on_test_begin()
+    outputs = images @ dense.get_weights()[0]
+    layer = inner.layers[0]
+    np.testing.assert_allclose(layer.moving_mean, outputs.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(layer.moving_variance, outputs.var(axis=0), rtol=1e-3)
+    assert layer.momentum == 0.99 and not frozen.moving_mean.numpy().any()
+
+
 # What is said if nothing is learned
 
 
@@ -150,7 +173,18 @@ def test_later_weights_count_more_in_the_average_which_takes_their_place_in_vali
 )
 def test_a_network_no_better_than_chance_is_named_once(majority_share, best, said, capsys):
     callback = recipe.NothingLearnedWarning(majority_share)
+    callback.set_model(keras.Sequential([keras.layers.Dense(1)]))
     callback.set_params({"epochs": 20})
     for epoch in range(20):
         callback.on_epoch_end(epoch, {"val_acc": best})
     assert capsys.readouterr().err.count("nothing is learned yet") == said
+
+
+def test_for_a_frozen_network_the_layer_is_named_and_not_the_folders(capsys):
+    callback = recipe.NothingLearnedWarning(0.5)
+    base = keras.layers.Dense(1, trainable=False, name="base")
+    callback.set_model(keras.Sequential([base, keras.layers.Dense(1)]))
+    callback.set_params({"epochs": 1})
+    callback.on_epoch_end(0, {"val_acc": 0.5})
+    error = capsys.readouterr().err
+    assert "base has trainable=False" in error and "folders" not in error

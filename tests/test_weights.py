@@ -10,7 +10,7 @@ import pytest
 
 from classifier import run_folder
 from classifier.console import InputError
-from classifier.weights import load_weights, save_weights, without_optimizer
+from classifier.weights import load_weights, save_weights, seed_generator_states, without_optimizer
 
 needs_limits = pytest.mark.skipif(
     not fuzz.CAN_LIMIT, reason="only Linux limits a process's time and memory"
@@ -32,6 +32,32 @@ def test_what_is_saved_is_what_is_loaded_with_the_optimizer_and_the_draws_of_dro
         model.fit(images, labels, epochs=1, verbose=0, shuffle=False)
     for mine, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def drawing_network() -> keras.Model:
+    inner = keras.Sequential([keras.Input((6, 6, 3)), keras.layers.RandomFlip(seed=1)])
+    wrapped = keras.layers.TimeDistributed(keras.layers.Dropout(0.5, seed=2))
+    layers = [inner, wrapped, keras.layers.Flatten(), keras.layers.Dropout(0.5, seed=3)]
+    return keras.Sequential([keras.Input((6, 6, 3)), *layers])
+
+
+def test_the_draws_of_random_wrapped_and_nested_layers_are_saved(tmp_path, processor):
+    one, other = drawing_network(), drawing_network()
+    images = np.random.default_rng(0).random((9, 6, 6, 3)).astype("f4")
+    one(images, training=True)
+    save_weights(one, tmp_path / "a.weights.h5", epoch=1)
+    load_weights(other, tmp_path / "a.weights.h5")
+    mine, theirs = (model(images, training=True) for model in (one, other))
+    np.testing.assert_array_equal(mine, theirs)
+
+
+def test_after_a_file_that_lacks_some_draws_no_layer_draws_the_same_again(tmp_path):
+    model, path = drawing_network(), tmp_path / "a.weights.h5"
+    save_weights(model, path, epoch=1)
+    with h5py.File(path, "r+") as file:
+        file.attrs["drawn"] = [12]
+    load_weights(model, path)
+    assert [int(state[1]) for state in seed_generator_states(model)] == [12, 12, 12]
 
 
 def test_without_the_optimizer_the_file_has_none_of_its_state_and_both_kinds_load(tmp_path):
