@@ -11,7 +11,6 @@ After the article "keras 入门：卷积神经网络实现 MNIST 手写数字识
 import functools
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from classifier.console import InputError, next_command, one_line_errors, parse_command_line
@@ -39,7 +38,7 @@ from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGen
 import mnist_parser
 from classifier import batches, metadata, hardware, opener, pictures, predictions
 from classifier import recipe, report, run_folder, trained_run, workers
-from classifier.model_checks import build_checked
+from classifier.model_checks import BuildFn, build_checked, choose_build_fn
 from classifier.charts import Prediction, drop_images
 from classifier.normalization import MeanStd, normalized
 from classifier.export import export_network
@@ -53,9 +52,6 @@ MIN_SIZE = 18
 # The third convolution's output for 64×64 images. A larger one is pooled to this size, or the first
 # dense layer would have a hundred times the weights of all others (177 million at 224×224).
 MAX_FLATTENED_SIDE = 12
-
-
-BuildFn = Callable[[Setting], keras.Model]
 
 
 def build_model(setting: Setting) -> keras.Model:
@@ -92,21 +88,6 @@ def build_model(setting: Setting) -> keras.Model:
             layers.Dense(setting.label_nums, activation="softmax", dtype="float32"),
         ]
     )
-
-
-def chosen(build_fn: BuildFn | None) -> BuildFn:
-    """build_fn, by default build_model above.
-
-    Raises:
-        InputError: a notebook has defined a build_model of its own, and not passed it.
-    """
-    own = getattr(sys.modules["__main__"], "build_model", build_model)
-    if build_fn is None and own is not build_model:
-        raise InputError(
-            "build_model is defined anew, but was not passed; train, evaluate, predict and export "
-            "take it as build_fn=build_model"
-        )
-    return build_fn or build_model
 
 
 def extra_pooling(height: int, width: int) -> list[layers.Layer]:
@@ -184,7 +165,7 @@ def checkpoint_callbacks(
         recipe.NothingLearnedWarning(plan.majority_share),
     ]
     if plan.average_power:
-        callbacks.append(recipe.WeightAverage(model, plan.average_power))
+        callbacks.append(recipe.WeightAverage(model, plan.average_power, plan.training))
     return callbacks
 
 
@@ -202,7 +183,7 @@ def train(setting: Setting, build_fn: BuildFn | None = None) -> keras.callbacks.
     Raises:
         InputError: there is nothing to train on, or another run is at work in checkpoint_path.
     """
-    start, build_fn = time.monotonic(), chosen(build_fn)
+    start, build_fn = time.monotonic(), choose_build_fn(build_fn, build_model)
     run_folder.check_setting(setting)
     if setting.restore_model:
         setting = setting.replace(is_restore=False)  # both, as in the article, means these weights
@@ -248,7 +229,8 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
         metadata.restore_split(folder, network_config, source, training, validation)
     pictures.check_balance(training, validation)
     digits = looks_like_mnist(training.filepaths, (setting.img_height, setting.img_width))
-    plan = choose_recipe(setting, source, training, validation, digits)
+    own_pictures = source == setting.train_dir  # the parser's can all be decoded
+    plan = recipe.choose(setting, training, validation, digits, own_pictures, with_drawn_digits)
     with strategy.scope():
         model = prepare_network(setting, build_fn, plan.grayscale, plan.mean_std)
         model.compile(
@@ -276,38 +258,6 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
         callbacks=callbacks,
         shuffle=plan.shuffle,
         verbose=1 if sys.stdout.isatty() else 2,
-    )
-
-
-def choose_recipe(
-    setting: Setting,
-    source: str,
-    training: DirectoryIterator,
-    validation: DirectoryIterator,
-    digits: bool,
-) -> recipe.Recipe:
-    """The recipe that the setting names, for these pictures; digits: they are like MNIST's."""
-    folder = Path(setting.checkpoint_path)
-    if setting.recipe == "article":
-        if source == setting.train_dir:  # the parser's own pictures are whole
-            for iterator in (training, validation):
-                pictures.drop_unreadable(iterator, opener.decode_as_article)
-        return recipe.article(training, validation)
-    learned, held_out = (
-        pictures.load(workers.shard(files), setting.cache_limit, beside=folder / "pixels" / name)
-        for files, name in ((training, "training.bin"), (validation, "validation.bin"))
-    )
-    if digits and list(training.class_indices) == list("0123456789"):
-        learned = with_drawn_digits(learned, workers.worker_seed(setting.seed))
-    return recipe.tuned(
-        learned,
-        held_out,
-        classes=setting.label_nums,
-        epochs=setting.epochs,
-        batch_size=setting.batch_size if setting.is_set("batch_size") else None,
-        seed=setting.seed,
-        flip=setting.horizontal_flip,
-        strokes=digits,
     )
 
 
@@ -386,7 +336,7 @@ def load_network(
         "float32" if for_export else hardware.choose_precision(setting.precision, setting.recipe)
     )
     keras.mixed_precision.set_global_policy(precision)
-    build_fn = chosen(build_fn)
+    build_fn = choose_build_fn(build_fn, build_model)
     network_config = metadata.network_config(build_checked(build_fn, setting))
     model = prepare_network(setting, build_fn, grayscale, run.mean_std, plain=for_export)
     return model, trained_run.load_run(model, network_config, run)

@@ -1,6 +1,7 @@
 """The network that a person has written in build_model, refused in one line if it can't serve."""
 
 import re
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,28 @@ NOISE = 10.0
 ROUNDING = 0.01
 
 
-def build_checked(build_model: Callable[[Any], keras.Model], setting: Any) -> keras.Model:
+# From a Setting to the network.
+BuildFn = Callable[[Any], keras.Model]
+
+
+def choose_build_fn(build_fn: BuildFn | None, build_model: BuildFn) -> BuildFn:
+    """build_fn; by default build_model.
+
+    Raises:
+        InputError: a notebook has defined a build_model of its own, and not passed it.
+    """
+    if (
+        build_fn is None
+        and getattr(sys.modules["__main__"], "build_model", build_model) != build_model
+    ):
+        raise InputError(
+            "build_model is defined anew, but was not passed; train, evaluate, predict and export "
+            "take it as build_fn=build_model"
+        )
+    return build_fn or build_model
+
+
+def build_checked(build_model: BuildFn, setting: Any) -> keras.Model:
     """The network that build_model makes of a Setting, from its input_shape to label_nums chances.
 
     Raises:

@@ -181,7 +181,7 @@ def mean_and_std(pictures: ImageSet) -> tuple[float, float]:
     moments = []
     for index in np.linspace(0, count - 1, min(count, SAMPLE_SIZE)).astype(int):
         kept = pictures.pixels
-        picture = pictures.picture(index) if kept is None else kept[index]
+        picture = pictures.load_image(index) if kept is None else kept[index]
         values = picture.astype(np.float64)
         moments.append((values.mean(), (values**2).mean()))
     mean, square = np.mean(moments, axis=0)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -9,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.keras.preprocessing.image import DirectoryIterator
 
-from classifier import hardware, workers
+from classifier import hardware, pictures, workers
 from classifier.batches import evaluation_batches, inference_batch_size, training_batches
 from classifier.console import InputError, warn
 from classifier.muon import Muon
+from classifier.opener import decode_as_article
 from classifier.pictures import ImageSet, mean_and_std
 
 # Larger batches than the article's 32 keep two cores busier.
@@ -25,7 +27,7 @@ MIN_STEPS, MIN_BATCH_SIZE = 64, 16
 PEAK_LEARNING_RATE = 3e-3
 # With an even fall of its learning rate, 50 are wrong after 4 epochs, along a cosine 61. A short
 # warm-up, and a memory of a hundred steps for squared gradients, gain a little more.
-WARMUP, BETA_2 = 0.05, 0.99  # WARM_UP of all steps
+WARMUP, BETA_2 = 0.05, 0.99  # WARMUP: a share of all steps
 WEIGHT_DECAY = 0.05
 # A training of fewer steps than these has to go further with each: after one epoch of 960 digits
 # 162 of 2,000 are wrong instead of 270, while MNIST's 400 steps teach more with 0.2.
@@ -45,8 +47,8 @@ PATIENCE = 5
 # one epoch, in which the weights change much, 3 gets 5% more wrong, 12 1% more (4 seeds).
 AVERAGE_POWER, SHORT_RUN_POWER = 3, 12
 
-# Batches by which the statistics of BatchNormalization are measured for the average: with 5 or 40
-# the same val_acc but for 0.01 (docs/figures.md).
+# Training batches by which BatchNormalization's statistics are measured for the average: with 40
+# val_acc is the same but for 0.01 (docs/figures.md).
 STATISTICS_BATCHES = 10
 
 Batches = tf.data.Dataset | DirectoryIterator
@@ -65,8 +67,52 @@ class Recipe(NamedTuple):
     shuffle: bool = False  # Keras puts the batches into another order in every epoch
     steps_per_execution: int = 1  # of TensorFlow
     average_power: int | None = None  # of the average of the weights; None for no average
-    grayscale: bool = False  # all pictures are known to be grey
-    mean_std: tuple[float, float] | None = None  # mean and spread of the pixels, if to be centred
+    grayscale: bool = False  # red, green and blue are the same in all images
+    mean_std: tuple[float, float] | None = None  # of the pixels, to normalize them; None for none
+
+
+def choose(
+    setting: Any,
+    training: DirectoryIterator,
+    validation: DirectoryIterator,
+    digits: bool,
+    own_pictures: bool,
+    add_digits: Callable[[pictures.ImageSet, int], pictures.ImageSet],
+) -> Recipe:
+    """The recipe that the Setting names, for these pictures.
+
+    Args:
+        setting: complete.
+        training: the files to train on; those that can't be decoded are dropped from it.
+        validation: the files held out, likewise.
+        digits: the pictures are like MNIST's.
+        own_pictures: they are a user's, and some may be broken.
+        add_digits: from images of digits and a seed to these and more of them.
+
+    Raises:
+        InputError: as article; or no picture can be read.
+    """
+    if setting.recipe == "article":
+        for iterator in (training, validation) if own_pictures else ():
+            pictures.drop_unreadable(iterator, decode_as_article)
+        return article(training, validation)
+    folder = Path(setting.checkpoint_path, "pixels")
+    learned, held_out = (
+        pictures.load(workers.shard(files), setting.cache_limit, beside=folder / name)
+        for files, name in ((training, "training.bin"), (validation, "validation.bin"))
+    )
+    if digits and list(training.class_indices) == list("0123456789"):
+        learned = add_digits(learned, workers.worker_seed(setting.seed))
+    return tuned(
+        learned,
+        held_out,
+        classes=setting.label_nums,
+        epochs=setting.epochs,
+        batch_size=setting.batch_size if setting.is_set("batch_size") else None,
+        seed=setting.seed,
+        flip=setting.horizontal_flip,
+        strokes=digits,
+    )
 
 
 def article(training: DirectoryIterator, validation: DirectoryIterator) -> Recipe:
@@ -88,7 +134,7 @@ def article(training: DirectoryIterator, validation: DirectoryIterator) -> Recip
 
 
 def tuned(
-    pictures: ImageSet,
+    learned: ImageSet,
     held_out: ImageSet,
     classes: int,
     epochs: int,
@@ -100,29 +146,25 @@ def tuned(
     """Muon, one cycle of the learning rate, augmented batches, averaged weights.
 
     Args:
-        pictures: to learn from.
+        learned: to learn from.
         held_out: to validate on.
         classes: how many there are.
         epochs: of the whole training.
-        batch_size: None for BATCH, or fewer if the set is small or the pictures large.
+        batch_size: None for BATCH_SIZE, or fewer if the set is small or the pictures large.
         seed: of what is drawn at random.
         flip: learn from mirror images, too.
         strokes: the pictures are handwriting, bright on dark, as MNIST's: vary the pen, and leave
-            some sharp. All others are centred, since what is dark on white hardly begins to be
-            learned from.
+            some sharp. All others are normalized: a network hardly begins to learn what is dark on
+            white.
     """
-    mean_std = None if strokes else mean_and_std(pictures)
-    own = (
-        pictures.epoch_size,
-        len(held_out.labels),
-        pictures.grayscale and held_out.grayscale,
-        mean_std,
-    )
+    mean_std = None if strokes else mean_and_std(learned)
+    grayscale = learned.grayscale and held_out.grayscale
+    own = (learned.epoch_size, len(held_out.labels), grayscale, mean_std)
     counts, held, grayscales, mean_stds = zip(*workers.all_gather(own), strict=True)
     machines = len(counts)
     count = machines * min(counts)  # all of them take as many steps, and validate in as many
     held_batches = min(*held, -(-max(held) // inference_batch_size(held_out.size)))
-    room = machines * max(1, MAX_BATCH_PIXELS // math.prod(pictures.size))
+    room = machines * max(1, MAX_BATCH_PIXELS // math.prod(learned.size))
     usual = min(BATCH_SIZE, room, max(MIN_BATCH_SIZE, count // MIN_STEPS))
     batch = min(batch_size or usual, count)
     devices = len(hardware.device_names())
@@ -133,7 +175,7 @@ def tuned(
     short = epochs <= SHORT_RUN_EPOCHS
     return Recipe(
         training=lambda done: training_batches(
-            pictures,
+            learned,
             classes,
             batch // machines,
             steps,

@@ -28,6 +28,7 @@ from classifier.weights import load_weights
 from digits import handwriting
 from digits.drawn import draw
 from digits.handwriting import to_mnist
+from digits.mnist_like import with_drawn_digits
 from mnist_keras import build_model, data_generator, evaluate, predict, prepare_network, train
 from setting import Setting
 from tests import networks
@@ -95,15 +96,18 @@ def test_a_fifth_of_each_class_is_held_out_for_validation(digits):
     assert images.shape == (128, 28, 28, 3) and images.max() <= 1 and labels.shape == (128, 10)
 
 
-def test_drawn_digits_join_pictures_of_digits_and_of_nothing_else(data_dir, monkeypatch):
+def test_drawn_digits_join_pictures_of_digits_and_of_nothing_else(data_dir):
     joined = []
-    monkeypatch.setattr(
-        mnist_keras, "with_drawn_digits", lambda pictures, seed: joined.append(seed) or pictures
-    )
 
     def choose(digits):
         setting = Setting(data_dir=str(data_dir), seed=4)
-        return mnist_keras.choose_recipe(setting, "", *data_generator(setting), digits)
+        return recipe.choose(
+            setting,
+            *data_generator(setting),
+            digits,
+            own_pictures=False,
+            add_digits=lambda images, seed: joined.append(seed) or images,
+        )
 
     assert choose(digits=True).grayscale and joined == [4]
     choose(digits=False)
@@ -284,7 +288,9 @@ def test_pictures_are_learned_from_as_the_recipe_sees_them(tmp_path, how):
         save(tmp_path / "train" / f"{label % 2}", f"{index}.png", ink)
     setting = Setting(data_dir=str(tmp_path), recipe=how, epochs=1)
     training, validation = data_generator(setting)
-    plan = mnist_keras.choose_recipe(setting, setting.train_dir, training, validation, digits=False)
+    plan = recipe.choose(
+        setting, training, validation, False, own_pictures=True, add_digits=with_drawn_digits
+    )
     images, labels = next(iter(plan.validation))
     assert np.ptp(images) == (0 if how == "article" else 1)
     if how == "tuned":

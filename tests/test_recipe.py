@@ -9,7 +9,8 @@ from classifier import recipe
 from classifier.muon import Muon
 from classifier.opener import decode
 from classifier.pictures import ImageSet
-from mnist_keras import choose_recipe, data_generator
+from digits.mnist_like import with_drawn_digits
+from mnist_keras import data_generator
 from setting import Setting
 
 
@@ -29,7 +30,7 @@ def tuned(count: int = 100, epochs: int = 20, **changes) -> recipe.Recipe:
 def test_the_article_s_recipe_is_the_article_s(digits):
     setting = Setting(data_dir=str(digits), recipe="article")
     training, validation = data_generator(setting)
-    plan = choose_recipe(setting, str(digits / "train"), training, validation, digits=True)
+    plan = recipe.choose(setting, training, validation, True, True, with_drawn_digits)
     assert plan.training(3) is training and plan.validation is validation
     assert training.batch_size == 32 and plan.steps_per_epoch == len(training) == 38
     assert type(plan.optimizer()) is keras.optimizers.RMSprop
