@@ -174,8 +174,7 @@ def train(setting: Setting, build_fn: BuildFn | None = None) -> keras.callbacks.
 
     Args:
         setting: of the training.
-        build_fn: makes the network; by default build_model above. The same in evaluate, predict and
-            export.
+        build_fn: makes the network, here and in evaluate, predict and export; build_model if None.
 
     Returns:
         Keras's history of the epochs that were run.
@@ -184,9 +183,7 @@ def train(setting: Setting, build_fn: BuildFn | None = None) -> keras.callbacks.
         InputError: there is nothing to train on, or another run is at work in checkpoint_path.
     """
     start, build_fn = time.monotonic(), choose_build_fn(build_fn, build_model)
-    run_folder.check_setting(setting)
-    if setting.restore_model:
-        setting = setting.replace(is_restore=False)  # both, as in the article, means these weights
+    setting = run_folder.checked_setting(setting)
     mnist_parser.ensure(setting.train_dir, setting.data_dir)
     source = mnist_parser.source_of(setting.train_dir, setting.data_dir)
     mnist_parser.remind_of_stand_in("the network learns from", source, setting.data_dir)
@@ -200,12 +197,8 @@ def train(setting: Setting, build_fn: BuildFn | None = None) -> keras.callbacks.
     if rows:  # all epochs may have been done before, and their history be damaged
         smoothing = 0 if setting.recipe == "article" else batches.LABEL_SMOOTHING
         report.write_training_report(reports, rows, smoothing, setting.label_nums)
-    if not run_folder.checkpoints(folder):
-        raise InputError(f"{folder}: all epochs are done, but their checkpoints are gone")
-    best = run_folder.checkpoints(folder)[0]
-    epoch, val_acc = run_folder.CHECKPOINT_PATTERN.fullmatch(best.name).groups()
     print(
-        f"best epoch {epoch}, val_acc {val_acc}: {printable(str(best))}\n"
+        f"{run_folder.best_epoch(folder)}\n"
         f"trained in {time.monotonic() - start:.0f} s; what it is worth on the test pictures:\n"
         f"  {next_command('evaluate', setting)}"
     )
@@ -280,12 +273,11 @@ def evaluate(setting: Setting, build_fn: BuildFn | None = None) -> tuple[float, 
     mnist_parser.remind_of_stand_in("it is measured on", source, setting.data_dir)
     decode = opener.decoder(setting.recipe)
     test = pictures.load(test_generator(run), setting.cache_limit, decode)
-    model, weights = load_network(run, test.grayscale, build_fn=build_fn)
+    model, _ = load_network(run, test.grayscale, build_fn=build_fn)
     probabilities = model.predict(batches.evaluation_batches(test, len(classes)), verbose=0)
     right = probabilities[np.arange(len(probabilities)), test.labels]
     loss = float(-np.log(np.maximum(right, 1e-7)).mean())  # Keras's own bound on the logarithm
     acc = float((probabilities.argmax(axis=1) == test.labels).mean())
-    print(f"weights: {printable(str(weights))}")
     print(f"test_loss:{loss:.5f}, test_acc:{acc:.5f} ({len(probabilities)} images)")
     report.write_evaluation_report(
         Path(setting.report_dir), classes, test.labels, probabilities, test.load_image
@@ -298,19 +290,18 @@ def test_generator(run: trained_run.TrainedRun) -> DirectoryIterator:
     setting, classes = run.setting, run.metadata["classes"]
     size = (setting.img_height, setting.img_width)
     DirectoryIterator.white_list_formats = pictures.extensions(setting.recipe)
-    generator = ImageDataGenerator()
-    if Path(setting.test_dir).is_dir():
-        pictures.check_classes(setting.test_dir, classes)
-        iterator = generator.flow_from_directory(
-            setting.test_dir, size, classes=classes, shuffle=False
-        )
-        pictures.drop_hidden(iterator)
-        return iterator
-    print(f"{setting.test_dir}: no such folder; measuring on the pictures held out in training")
-    iterator = generator.flow_from_directory(
-        setting.train_dir, size, classes=classes, shuffle=False
+    folder = setting.test_dir
+    if Path(folder).is_dir():
+        pictures.check_classes(folder, classes)
+    else:
+        print(f"{folder}: no such folder; measuring on the pictures held out in training")
+        folder = setting.train_dir
+    iterator = ImageDataGenerator().flow_from_directory(
+        folder, size, classes=classes, shuffle=False
     )
-    metadata.select_held_out(iterator, run.weights[0].parent)
+    pictures.drop_hidden(iterator)
+    if folder == setting.train_dir:
+        metadata.select_held_out(iterator, run.weights[0].parent)
     return iterator
 
 
@@ -339,7 +330,9 @@ def load_network(
     build_fn = choose_build_fn(build_fn, build_model)
     network_config = metadata.network_config(build_checked(build_fn, setting))
     model = prepare_network(setting, build_fn, grayscale, run.mean_std, plain=for_export)
-    return model, trained_run.load_run(model, network_config, run)
+    weights = trained_run.load_run(model, network_config, run)
+    print(f"weights: {printable(str(weights))}")
+    return model, weights
 
 
 def predict(
@@ -361,8 +354,7 @@ def predict(
     run = trained_run.find_run(setting)
     setting = run.setting
     clean = run.metadata["handwriting"] if setting.handwriting is None else setting.handwriting
-    model, weights = load_network(run, grayscale=clean, build_fn=build_fn)
-    print(f"weights: {printable(str(weights))}")
+    model, _ = load_network(run, grayscale=clean, build_fn=build_fn)
     size = (setting.img_height, setting.img_width)
     if clean and run.metadata["classes"] == reading.DIGITS and size == (drawn.SIDE, drawn.SIDE):
         read = reading.reader(model, load_judge())
@@ -399,8 +391,7 @@ def export(setting: Setting, build_fn: BuildFn | None = None) -> Path:
         InputError: there is no network, or it can't be written.
     """
     run = trained_run.find_run(setting)
-    model, weights = load_network(run, grayscale=False, for_export=True, build_fn=build_fn)
-    print(f"weights: {printable(str(weights))}")
+    model, _ = load_network(run, grayscale=False, for_export=True, build_fn=build_fn)
     folder, classes = Path(setting.data_dir, "export"), run.metadata["classes"]
     note = handwriting.EXPECTED if run.metadata["handwriting"] else ""
     as_article = run.setting.recipe == "article"
@@ -410,10 +401,9 @@ def export(setting: Setting, build_fn: BuildFn | None = None) -> Path:
 def main() -> None:
     """Do what the command line says."""
     with one_line_errors(), hardware.one_line_errors():
-        if MODE in ("evaluate", "predict") and trained_run.find_weights_folder(
-            SETTING
-        ):  # else it trains first
-            hardware.hide_gpus_for_few(SETTING.test_dir if MODE == "evaluate" else SETTING.imp_dir)
+        to_read = {"evaluate": SETTING.test_dir, "predict": SETTING.imp_dir}.get(MODE)
+        if to_read and trained_run.find_weights_folder(SETTING):  # else evaluate trains first
+            hardware.hide_gpus_for_few(to_read)
         if MODE == "train":
             if SETTING.recipe == "tuned" and hardware.runs_on_cpu():
                 limit_threads()

@@ -49,6 +49,22 @@ def checkpoints(folder: Path) -> list[Path]:
     return [path for _, _, path in sorted(found, reverse=True)]
 
 
+def best_epoch(folder: Path) -> str:
+    """A line about the best checkpoint in the folder.
+
+    Raises:
+        InputError: there is none, though all epochs are done.
+    """
+    best, *_ = checkpoints(folder) or [None]
+    if best is None:
+        raise InputError(
+            f"{folder}: all epochs are done, but their checkpoints are gone; --is_restore with "
+            "more --epochs saves the next one"
+        )
+    epoch, val_acc = CHECKPOINT_PATTERN.fullmatch(best.name).groups()
+    return f"best epoch {epoch}, val_acc {val_acc}: {printable(str(best))}"
+
+
 def load_first_usable(model: keras.Model, paths: list[Path]) -> tuple[Path, int] | None:
     """Load the first of the weights files that can be used; those before it are named on stderr.
 
@@ -63,8 +79,12 @@ def load_first_usable(model: keras.Model, paths: list[Path]) -> tuple[Path, int]
     return None
 
 
-def check_setting(setting: Any) -> None:
-    """Raise InputError if there is nothing to start from, nothing to do, or no place to do it."""
+def checked_setting(setting: Any) -> Any:
+    """The Setting of a training; with restore_model it doesn't resume, as in the article.
+
+    Raises:
+        InputError: there is nothing to start from, nothing to do, or no place to do it.
+    """
     check_data_dir(setting)
     if setting.restore_model and not Path(setting.restore_model).is_file():
         raise InputError(f"--restore_model {setting.restore_model}: no such file")
@@ -73,6 +93,7 @@ def check_setting(setting: Any) -> None:
             f"--initial_epoch {setting.initial_epoch} leaves nothing to do of --epochs "
             f"{setting.epochs}"
         )
+    return setting.replace(is_restore=False) if setting.restore_model else setting
 
 
 def load_initial_weights(setting: Any, model: keras.Model) -> int:

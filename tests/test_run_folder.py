@@ -17,7 +17,7 @@ from classifier.run_folder import (
     BestCheckpoint,
     archive_previous_run,
     archived_weights,
-    check_setting,
+    checked_setting,
     checkpoints,
     load_first_usable,
     load_last_epoch,
@@ -186,7 +186,7 @@ def test_a_file_where_the_run_s_folders_are_wanted_is_named_and_kept(tmp_path, t
     file.write_text("the user's own")
     setting = Setting(data_dir=str(tmp_path / "data"))
     with pytest.raises(InputError, match=f"{taken}: {said}"):
-        check_setting(setting)
+        checked_setting(setting)
         with training_lock(Path(setting.checkpoint_path), Path(setting.report_dir), False, "again"):
             raise AssertionError("it began")
     assert file.read_text() == "the user's own"
