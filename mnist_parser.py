@@ -248,6 +248,8 @@ def parse_locked(data_dir: Path, source: str, overwrite: bool) -> None:
         name = read_source(data_dir)["name"]
         print(printable(f"{data_dir} already holds {name}, from {folder}"))
         return
+    for part in PREFIXES:
+        check_replaceable(data_dir / part, overwrite)
     write_parts(data_dir, folder)
     put_in_place(data_dir)
 
@@ -313,7 +315,7 @@ def tidy_up(data_dir: Path) -> None:
         remove_partial_files(place)
     for part in PREFIXES:
         for word in ("new", "old"):
-            shutil.rmtree(beside(data_dir / part, word), ignore_errors=True)
+            remove(beside(data_dir / part, word))
 
 
 def put_in_place(data_dir: Path) -> None:
@@ -321,12 +323,32 @@ def put_in_place(data_dir: Path) -> None:
     parts = [data_dir / part for part in PREFIXES]
     for part in parts:
         if beside(part, "new").exists():
-            if part.exists():
+            if os.path.lexists(part):
+                remove(beside(part, "old"))
                 part.rename(beside(part, "old"))
             beside(part, "new").rename(part)
     (data_dir / READY).replace(data_dir / "source.json")
     for part in parts:
-        shutil.rmtree(beside(part, "old"), ignore_errors=True)
+        remove(beside(part, "old"))
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, a file or a link if it exists; what a link points to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def check_replaceable(part: Path, overwrite: bool) -> None:
+    """Raise InputError if the folder is a mount point, or a link that leads nowhere."""
+    if part.is_mount():
+        raise InputError(f"{part}: a mount point, which can't be replaced; mount its parent folder")
+    if part.is_symlink() and not part.exists() and not overwrite:
+        raise InputError(
+            f"{part}: a link to {os.readlink(part)}, which does not exist; mount the disk it is "
+            "on, or remove the link"
+        )
 
 
 def ensure(train_dir: str | os.PathLike, data_dir: str | os.PathLike) -> None:

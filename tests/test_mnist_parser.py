@@ -279,6 +279,87 @@ def test_another_source_asks_for_overwrite(source, data_dir, tmp_path):
     assert_nothing_lies_about(data_dir)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need special rights on Windows")
+def test_links_are_replaced_again_and_again_and_their_targets_stay(source, data_dir, tmp_path):
+    make_idx(source)
+    parse(data_dir, str(source))
+    for seed in (7, 8, 9):
+        for part in PREFIXES:
+            target = tmp_path / f"other disk {seed}" / part
+            target.parent.mkdir(exist_ok=True)
+            (data_dir / part).rename(target)
+            (data_dir / part).symlink_to(target)
+        parts = make_idx(tmp_path / "other", seed=seed)
+        parse(data_dir, str(tmp_path / "other"), overwrite=True)
+        assert_pictures_are(data_dir, parts)
+        assert_nothing_lies_about(data_dir)
+        assert all(any((tmp_path / f"other disk {seed}" / part).iterdir()) for part in PREFIXES)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need special rights on Windows")
+def test_a_link_left_by_an_earlier_version_does_not_lock_the_parser(source, data_dir):
+    parts = make_idx(source)
+    data_dir.mkdir()
+    for part in PREFIXES:
+        (data_dir / f".{part}.old").symlink_to(source)
+    parse(data_dir, str(source))
+    parse(data_dir, str(source), overwrite=True)
+    assert_pictures_are(data_dir, parts)
+    assert_nothing_lies_about(data_dir)
+    assert len(list(source.iterdir())) == 4
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need special rights on Windows")
+def test_a_link_to_a_disk_that_is_not_mounted_is_not_replaced(source, data_dir, tmp_path):
+    parts = make_idx(source)
+    data_dir.mkdir()
+    (data_dir / "train").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(InputError, match="train: a link to .*unmounted, which does not exist"):
+        parse(data_dir, str(source))
+    assert (data_dir / "train").is_symlink()
+    parse(data_dir, str(source), overwrite=True)
+    assert_pictures_are(data_dir, parts)
+
+
+def test_a_file_in_the_place_of_a_folder_is_replaced_again_and_again(source, data_dir):
+    parts = make_idx(source)
+    data_dir.mkdir()
+    for _ in range(2):
+        shutil.rmtree(data_dir / "train", ignore_errors=True)
+        (data_dir / "train").write_text("a file")
+        parse(data_dir, str(source), overwrite=True)
+        assert_pictures_are(data_dir, parts)
+        assert_nothing_lies_about(data_dir)
+
+
+def test_a_mount_point_is_named_before_anything_is_written(source, data_dir, monkeypatch):
+    make_idx(source)
+    (data_dir / "test").mkdir(parents=True)
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "test")
+    with pytest.raises(InputError, match="test: a mount point"):
+        parse(data_dir, str(source), overwrite=True)
+    assert list((data_dir / "test").iterdir()) == []
+    assert_nothing_lies_about(data_dir)
+
+
+def test_the_old_pictures_are_there_until_the_new_are_in_place(source, data_dir, monkeypatch):
+    make_idx(source)
+    parse(data_dir, str(source))
+    before = {path.read_bytes() for path in data_dir.rglob("train/*/*.png")}
+    rename = Path.rename
+
+    def rename_old_only(path, target):
+        if path.name == ".train.new":
+            raise PermissionError(13, "open in another program", str(path))
+        return rename(path, target)
+
+    make_idx(source, seed=7)
+    monkeypatch.setattr(Path, "rename", rename_old_only)
+    with pytest.raises(InputError, match="unharmed"):
+        parse(data_dir, str(source), overwrite=True)
+    assert before <= {path.read_bytes() for path in data_dir.rglob("*.png")}
+
+
 def test_a_part_that_was_removed_is_made_again_from_where_it_came(source, data_dir):
     parts = make_idx(source)
     parse(data_dir, str(source))
