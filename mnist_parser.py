@@ -384,7 +384,12 @@ def source_of(folder: str | os.PathLike, data_dir: str | os.PathLike) -> str:
 
 def remind_of_stand_in(what: str, source: str, data_dir: str | os.PathLike) -> None:
     """Say so on stderr if `what`, such as "the network knows", is said of drawn digits."""
-    if source == DRAWN:
+    if source != DRAWN:
+        return
+    now = read_source(data_dir)
+    if now and now["name"] != DRAWN:
+        warn(f"NOTE: {what} {DRAWN}; --mode train learns from {now['name']}, which is there by now")
+    else:
         warn(f"NOTE: {what} {DRAWN}; {command(data_dir)} fetches the real ones")
 
 

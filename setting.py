@@ -4,6 +4,7 @@ setting = Setting(epochs=5)          # in a program
 python mnist_keras.py --epochs 5 …   # on the command line: one flag a field
 """
 
+import difflib
 import math
 import os
 import typing
@@ -165,7 +166,10 @@ class Setting:
 
     def __setattr__(self, name, value):
         if not isinstance(getattr(Setting, name, None), Field):
-            raise AttributeError(f"Setting has no field {name!r}")
+            fields = [field.name for field in Setting.fields()]
+            similar = difflib.get_close_matches(name, fields, n=1)
+            hint = f"; did you mean {similar[0]!r}?" if similar else ""
+            raise AttributeError(f"Setting has no field {name!r}{hint}")
         super().__setattr__(name, value)
 
     def __eq__(self, other):  # what is set tells two settings apart; all else follows from it

@@ -3,7 +3,9 @@
 import _thread
 import argparse
 import contextlib
+import difflib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -218,6 +220,9 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **arguments)
 
     def error(self, message: str) -> NoReturn:
+        for word in re.findall("--[a-z_]+", message.partition("unrecognized arguments: ")[2]):
+            if similar := difflib.get_close_matches(word, self._option_string_actions, n=1):
+                message += f"; did you mean {similar[0]}?"
         self.exit(2, printable(f"{self.prog}: {message} (see {self.prog} --help)") + "\n")
 
 

@@ -4,7 +4,7 @@ import contextlib
 import csv
 import datetime
 import errno
-import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -56,8 +56,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Yields:
         A path beside it with the same ending; what is there in the end is renamed to path.
     """
-    # Two programs may write the same report at once.
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    # Two programs may write the same report at once, also in two containers with the same pids.
+    partial = path.with_name(f".partial-{secrets.randbits(64)}-{path.name}")
     try:
         yield partial
         partial.replace(path)

@@ -103,6 +103,12 @@ def test_is_restore_means_what_it_says(words, expected):
     assert parse_command_line("", Setting, arguments)[1].is_restore is expected
 
 
+def test_for_a_flag_that_does_not_exist_a_similar_one_is_named(capsys):
+    with pytest.raises(SystemExit):
+        parse_command_line("", Setting, ["--mode", "train", "--epoches", "3"])
+    assert "did you mean --epochs?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

@@ -792,6 +792,13 @@ def test_only_of_a_stand_in_one_is_reminded(capsys):
     )
 
 
+def test_where_the_real_ones_are_by_now_it_is_training_that_is_missing(source, data_dir, capsys):
+    make_idx(source)
+    parse(data_dir, str(source))
+    remind_of_stand_in("the network was trained on", DRAWN, data_dir)
+    assert f"--mode train learns from the IDX files of {source}" in capsys.readouterr().err
+
+
 # --------------------------------------------------------------- the command line
 
 

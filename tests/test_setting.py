@@ -140,3 +140,8 @@ def test_a_value_that_cannot_be_meant_is_refused_when_it_is_set(name, value):
 def test_a_value_of_another_type_is_answered_with_the_name_of_the_type():
     with pytest.raises(ValueError, match=r"\Aimp_dir takes str, not ndarray\Z"):
         Setting(imp_dir=np.zeros((300, 28)))
+
+
+def test_for_a_name_that_is_no_field_a_similar_one_is_named():
+    with pytest.raises(AttributeError, match="no field 'epoch'; did you mean 'epochs'"):
+        Setting(epoch=3)
