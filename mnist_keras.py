@@ -39,7 +39,7 @@ import mnist_parser
 from classifier import batches, metadata, hardware, opener, pictures, predictions
 from classifier import recipe, report, run_folder, trained_run, workers
 from classifier.model_checks import BuildFn, build_checked, choose_build_fn
-from classifier.charts import Prediction, drop_images
+from classifier.predictions import Prediction, drop_images
 from classifier.normalization import MeanStd, normalized
 from classifier.export import export_network
 from classifier.faster import faster, limit_threads

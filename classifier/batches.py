@@ -160,7 +160,8 @@ def image_reader(pictures: ImageSet) -> Callable[[tf.Tensor], tf.Tensor]:
 
     def read_pixels(indices: tf.Tensor) -> tf.Tensor:
         pixels = tf.numpy_function(read, [indices], tf.uint8)
-        return rescale(tf.ensure_shape(pixels, [None, *pictures.size, 3]))
+        channels = 1 if pictures.grayscale else 3
+        return rescale(tf.ensure_shape(pixels, [None, *pictures.size, 3])[..., :channels])
 
     return read_pixels
 

@@ -22,6 +22,8 @@ from classifier.files import atomic_file
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from classifier.predictions import Prediction
+
 # Ten points of text are 17 pixels high then, which reads well on a screen of usual density.
 DPI = 120
 INK, FAINT, LINE = "#222222", "#6b6b6b", "#d0d0d0"
@@ -58,37 +60,11 @@ OTHER_FONTS = (
 
 # More names and numbers than these can't be read.
 MAX_NAMED_CLASSES = 25
+# Each has two pixels; time and memory grow with the square: 16 s and 2 GB for 2,000 classes.
+MAX_DRAWN_CLASSES = 500
 MAX_MISTAKES = 40
 SHEET_SIZE, MAX_SHEETS = 100, 5
 MAX_DRAWN = MAX_SHEETS * SHEET_SIZE
-
-
-class Detection(NamedTuple):
-    """What the network says of a part of a picture, where that shows several things."""
-
-    row: int  # of the picture, from 0 at the top
-    position: int  # in its row, from 0 at the left
-    box: tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright picture
-    label: str
-    confidence: float  # 0 to 1
-    second_guess: str
-    second_confidence: float
-
-
-class Prediction(NamedTuple):
-    """What the network says of a picture: the two likeliest classes, and how sure it is of each."""
-
-    file: str  # its path
-    label: str
-    confidence: float  # 0 to 1
-    second_guess: str
-    second_confidence: float
-    original: (
-        np.ndarray | None
-    )  # the picture, small: uint8 [h, w] or [h, w, 3]; None: it isn't drawn
-    network_input: np.ndarray | None  # what the network was shown, likewise
-    detections: Sequence[Detection] = ()  # none if the picture shows one thing
-    width: int = 0  # of the upright picture, in the pixels of the parts' boxes
 
 
 class Mistake(NamedTuple):
@@ -98,21 +74,6 @@ class Mistake(NamedTuple):
     truth: str
     guess: str
     confidence: float  # of the guess, 0 to 1
-
-
-def drop_images(rows: list[Prediction], with_images: list[int]) -> None:
-    """Remove the images from all rows but those that the sheets may show, the least confident.
-
-    Predict calls it after each batch, so that MAX_DRAWN rows' and a batch's are in memory at most.
-
-    Args:
-        rows: all predictions so far.
-        with_images: the indices of those that have images; it is updated.
-    """
-    with_images.sort(key=lambda index: rows[index].confidence)
-    for index in with_images[MAX_DRAWN:]:
-        rows[index] = rows[index]._replace(original=None, network_input=None)
-    del with_images[MAX_DRAWN:]
 
 
 @functools.cache
@@ -260,6 +221,8 @@ def _limits(values: np.ndarray, rising: bool) -> tuple[float, float]:
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Draw which class was taken for which: mistakes in red on a log scale, so that few show too.
 
+    Of many classes those are drawn that have most mistakes.
+
     Args:
         counts: int [k, k], rows are the true classes, columns the predicted ones.
         classes: their k names; up to 25 are written out, with the numbers.
@@ -267,7 +230,15 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: Path) -> 
     """
     from matplotlib.colors import LinearSegmentedColormap, LogNorm
 
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    images, correct = counts.sum(axis=1), counts.diagonal()
+    total, wrong = int(images.sum()), int(images.sum() - correct.sum())
+    which = "" if len(counts) <= MAX_NAMED_CLASSES else " (line of the table by class, from 0)"
+    if len(counts) > MAX_DRAWN_CLASSES:
+        mistakes = images + counts.sum(axis=0) - 2 * correct
+        drawn = np.sort(np.argsort(-mistakes, kind="stable")[:MAX_DRAWN_CLASSES])
+        counts, images = counts[np.ix_(drawn, drawn)], images[drawn]
+        which = f" ({MAX_DRAWN_CLASSES} classes with most mistakes, in the table's order)"
+    shares = counts / np.maximum(images, 1)[:, None]
     right = np.eye(len(counts), dtype=bool)
     named = len(counts) <= MAX_NAMED_CLASSES
     reds = LinearSegmentedColormap.from_list("", ["#fddbc7", "#d6604d", "#67001f"])
@@ -286,13 +257,11 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: Path) -> 
         bar.set_ticks([0.001, 0.01, 0.1, 1], labels=["0.1%", "1%", "10%", "100%"])
         bar.minorticks_off()
         bar.outline.set_visible(False)
-        wrong, total = int(counts[~right].sum()), int(counts.sum())
         accuracy = f"accuracy {(total - wrong) / max(total, 1):.4f}"
         axes.set_title(f"{_count(total, 'picture')}, {_count(wrong, 'mistake')}: {accuracy}")
         if named:
             _write_cells(axes, counts, shares, side)
             _name_classes(axes, classes, side)
-        which = "" if named else " (line of the table by class, from 0)"
         axes.set(xlabel=f"predicted{which}", ylabel=f"true{which}")
         axes.spines[:].set_color(LINE)
         _save(figure, path)
@@ -378,8 +347,8 @@ def _caption(figure: "Figure", row: Mistake, room: float) -> str:
 
 
 def prediction_pages(
-    rows: Sequence[Prediction], unsure: float
-) -> list[tuple[str, Sequence[Prediction]]]:
+    rows: Sequence["Prediction"], unsure: float
+) -> list[tuple[str, Sequence["Prediction"]]]:
     """What stands on each sheet of predictions: its title, and up to SHEET rows.
 
     Of more than MAX_DRAWN rows only those are shown that the network is least sure of: the unsure
@@ -402,7 +371,7 @@ def prediction_pages(
     return [(f"{title} – sheet {n} of {len(parts)}", part) for n, part in enumerate(parts, 1)]
 
 
-def prediction_sheet(title: str, rows: Sequence[Prediction], unsure: float, path: Path) -> None:
+def prediction_sheet(title: str, rows: Sequence["Prediction"], unsure: float, path: Path) -> None:
     """Draw pictures as given and as the network saw them, with its answers.
 
     Args:
@@ -435,7 +404,7 @@ CELL = 2 * SIDE + 3 * MARGIN, SIDE + 3 * MARGIN + 46
 
 
 def _draw_answer(
-    canvas: np.ndarray, figure: "Figure", row: Prediction, left: int, top: int, unsure: float
+    canvas: np.ndarray, figure: "Figure", row: "Prediction", left: int, top: int, unsure: float
 ) -> None:
     """Draw a prediction into the cell whose upper left corner is at (left, top)."""
     width, height = CELL
@@ -465,7 +434,7 @@ PAGE_WIDTH, PAGE_HEIGHT = 560, 420
 MAX_PAGES = 12
 
 
-def page_sheet(rows: Sequence[Prediction], unsure: float, path: Path) -> None:
+def page_sheet(rows: Sequence["Prediction"], unsure: float, path: Path) -> None:
     """Draw pictures that show several things whole, with a frame and the answer at each of them.
 
     Args:
@@ -491,7 +460,7 @@ def page_sheet(rows: Sequence[Prediction], unsure: float, path: Path) -> None:
 
 
 def _draw_page(
-    canvas: np.ndarray, figure: "Figure", row: Prediction, left: int, top: int, unsure: float
+    canvas: np.ndarray, figure: "Figure", row: "Prediction", left: int, top: int, unsure: float
 ) -> None:
     """Draw the picture with its upper left corner at (left, top), and a frame for each part."""
     picture = Image.fromarray(row.original).convert("RGB")

@@ -151,24 +151,22 @@ def list_pictures(folder: str) -> list[str]:
 
 
 class ImageSet(NamedTuple):
-    """Pictures that can be decoded: their files, their labels and, if they fit, their pixels."""
+    """Images that can be decoded: files, labels and, if they fit into memory, pixels."""
 
-    paths: np.ndarray  # of str [n]
+    paths: np.ndarray  # of str [n], dtype object: one long path would make all of them long
     labels: np.ndarray  # int32 [n]
-    pixels: np.ndarray | None  # uint8 [n, height, width, 3], or 1 channel if all are grey
+    pixels: np.ndarray | None  # uint8 [n, height, width, 3], or 1 channel if grayscale
     size: tuple[int, int]  # height, width
     decode: Decoder
-    rotating: int = 0  # so many, the last of them, take turns: an epoch has one in TURNS
+    grayscale: bool  # red, green and blue are the same in all of them
+    rotating: int = (
+        0  # the number of images, at the end, of which an epoch has a ROTATION_EPOCHS-th
+    )
 
     @property
     def epoch_size(self) -> int:
         """How many of them an epoch has."""
         return len(self.labels) - self.rotating + self.rotating // ROTATION_EPOCHS
-
-    @property
-    def grayscale(self) -> bool:
-        """Whether they are known to have no colours."""
-        return self.pixels is not None and self.pixels.shape[-1] == 1
 
     def load_image(self, index: int) -> np.ndarray:
         """One of them, from its file: uint8 [height, width, 3]."""
@@ -222,21 +220,22 @@ def load(
         )
     if on_disk:
         decode = DiskCache(beside, iterator.filepaths, size, decode)
-    whole = drop_unreadable(iterator, decode, pixels)
+    whole, grayscale = drop_unreadable(iterator, decode, pixels)
     if not whole:
         raise InputError(f"{iterator.directory}: no picture in it can be read")
     if on_disk:
         decode.complete()
     if pixels is not None and len(whole) < count:
         pixels = pixels[whole]
-    if pixels is not None and is_grayscale(pixels):
+    if pixels is not None and (grayscale := is_grayscale(pixels)):
         pixels = np.ascontiguousarray(pixels[..., :1])
-    return ImageSet(np.array(iterator.filepaths), iterator.classes, pixels, size, decode)
+    paths = np.array(iterator.filepaths, dtype=object)
+    return ImageSet(paths, iterator.classes, pixels, size, decode, grayscale)
 
 
 def drop_unreadable(
     iterator: "DirectoryIterator", decode: Decoder, pixels: np.ndarray | None = None
-) -> list[int]:
+) -> tuple[list[int], bool]:
     """Decode all pictures; the iterator keeps those that can be decoded.
 
     Args:
@@ -245,9 +244,10 @@ def drop_unreadable(
         pixels: where they go, uint8 [n, height, width, 3]; None to check only.
 
     Returns:
-        The places among all of those that were decoded.
+        The indices of those that were decoded; and, where pixels is None, whether all of these are
+        grayscale.
     """
-    paths, whole = iterator.filepaths, []
+    paths, whole, grayscale = iterator.filepaths, [], True
     results = decode_all(paths, iterator.target_size, decode)
     results = progress(results, len(paths), "reading pictures", after=PROGRESS_DELAY)
     for place, result in enumerate(results):
@@ -257,9 +257,11 @@ def drop_unreadable(
         whole.append(place)
         if pixels is not None:
             pixels[place] = result
+        else:
+            grayscale = grayscale and is_grayscale(result)
     names = file_names(iterator)
     select_files(iterator, [names[place] for place in whole])
-    return whole
+    return whole, grayscale
 
 
 def decode_all(paths: list[str], size: tuple[int, int], how: Decoder) -> Iterator:
@@ -363,5 +365,5 @@ def check_balance(training: "DirectoryIterator", validation: "DirectoryIterator"
 
 
 def is_grayscale(pixels: np.ndarray) -> bool:
-    """Whether red, green and blue are the same in all of uint8 [n, height, width, 3]."""
+    """Whether red, green and blue are the same in uint8 [..., 3]."""
     return all(np.array_equal(pixels[..., 0], pixels[..., channel]) for channel in (1, 2))

@@ -1,6 +1,6 @@
 """What a network says of pictures: each is looked at, all are answered at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -9,10 +9,38 @@ import numpy as np
 from PIL import Image
 
 from classifier.batches import rescale, to_model_input
-from classifier.charts import Prediction
+from classifier.charts import MAX_DRAWN
 from classifier.console import warn
 from classifier.machine import cpu_count
 from classifier.opener import DECODE_ERRORS, error_reason, thumbnail
+
+
+class Detection(NamedTuple):
+    """What the network says of a part of a picture, where that shows several things."""
+
+    row: int  # of the picture, from 0 at the top
+    position: int  # in its row, from 0 at the left
+    box: tuple[int, int, int, int]  # left, top, right, bottom in pixels of the upright picture
+    label: str
+    confidence: float  # 0 to 1
+    second_guess: str
+    second_confidence: float
+
+
+class Prediction(NamedTuple):
+    """What the network says of a picture: the two likeliest classes, and how sure it is of each."""
+
+    file: str  # its path
+    label: str
+    confidence: float  # 0 to 1
+    second_guess: str
+    second_confidence: float
+    original: (
+        np.ndarray | None
+    )  # the picture, small: uint8 [h, w] or [h, w, 3]; None: it isn't drawn
+    network_input: np.ndarray | None  # what the network was shown, likewise
+    detections: Sequence[Detection] = ()  # none if the picture shows one thing
+    width: int = 0  # of the upright picture, in the pixels of the parts' boxes
 
 
 class LoadedPicture(NamedTuple):
@@ -75,3 +103,18 @@ def predict_files(
 ) -> list[Prediction]:
     """A prediction for each picture that can be looked at, as `see`; the others are named."""
     return classify(model, load_pictures(files, look), classes)
+
+
+def drop_images(rows: list[Prediction], with_images: list[int]) -> None:
+    """Remove the images from all rows but those that the sheets may show, the least confident.
+
+    Predict calls it after each batch, so that MAX_DRAWN rows' and a batch's are in memory at most.
+
+    Args:
+        rows: all predictions so far.
+        with_images: the indices of those that have images; it is updated.
+    """
+    with_images.sort(key=lambda index: rows[index].confidence)
+    for index in with_images[MAX_DRAWN:]:
+        rows[index] = rows[index]._replace(original=None, network_input=None)
+    del with_images[MAX_DRAWN:]

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from classifier import charts
-from classifier.charts import Prediction
 from classifier.console import printable, warn
 from classifier.files import try_write, write_csv
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from classifier.predictions import Prediction
 
 # With few classes evaluate also prints the table; more lines than a screen has are no help.
 MAX_CLASSES_PRINTED = 20
@@ -64,7 +67,7 @@ def write_evaluation_report(
             mistakes that are shown.
     """
     guesses = probabilities.argmax(axis=1)
-    counts = np.zeros((len(classes), len(classes)), int)
+    counts = np.zeros((len(classes), len(classes)), np.int32)
     np.add.at(counts, (labels, guesses), 1)
     table = class_table(counts, classes)
     try_write(folder / "classes.csv", lambda path: write_csv(path, table))
@@ -126,7 +129,7 @@ def print_table(table: list[dict[str, str | int | float | None]]) -> None:
         print(f"{printable(name)[:20]:20} {images:7} {line}")
 
 
-def print_prediction(row: Prediction) -> None:
+def print_prediction(row: "Prediction") -> None:
     """Print the article's two lines, and on stderr that an answer is unsure."""
     print(f"{printable(row.file)}\n预测结果为：{printable(row.label)}", flush=True)
     if row.confidence < UNSURE:
@@ -136,12 +139,12 @@ def print_prediction(row: Prediction) -> None:
         )
 
 
-def write_prediction_report(folder: Path, rows: list[Prediction]) -> None:
+def write_prediction_report(folder: Path, rows: list["Prediction"]) -> None:
     """Write predictions.csv, and predictions.png: what was given, seen and answered.
 
     Args:
         folder: where to put them; of many pictures there are also predictions-2.png to -5.png.
-        rows: at least one; charts.drop_images may have been through them.
+        rows: at least one; predictions.drop_images may have been through them.
     """
     table, said = folder / "predictions.csv", []
     content = [{name: getattr(row, name) for name in ("file", *PREDICTION_COLUMNS)} for row in rows]
@@ -167,7 +170,7 @@ def write_prediction_report(folder: Path, rows: list[Prediction]) -> None:
         print(printable(", ".join(said)))
 
 
-def write_detections(folder: Path, rows: list[Prediction]) -> list[str]:
+def write_detections(folder: Path, rows: list["Prediction"]) -> list[str]:
     """Write digits.csv, a line a digit, and pages.png, of those pictures that show several.
 
     Returns:

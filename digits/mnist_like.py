@@ -36,17 +36,27 @@ def looks_like_mnist(paths: Sequence[str], size: tuple[int, int]) -> bool:
 
 
 def with_drawn_digits(pictures: ImageSet, seed: int) -> ImageSet:
-    """The pictures, 0 to 9, and some drawn by the program, a third of which each epoch has.
+    """The images, of 0 to 9, and some drawn by the program, a third of which each epoch has.
 
-    Nothing is added to pictures that are not grey, not in memory, or of another size than MNIST's.
+    Nothing is added to images that are in colour or of another size than MNIST's.
     """
     if not pictures.grayscale or pictures.size != (drawn.SIDE, drawn.SIDE):
         return pictures
     count = ROTATION_EPOCHS * min(int(DRAWN_SHARE * len(pictures.labels)), MAX_DRAWN)
     images, labels = drawn.draw(count, seed)
+    by_path = {f"drawn digit {index}": image for index, image in enumerate(images)}
+
+    def decode_or_drawn(path: str, size: tuple[int, int]) -> np.ndarray:
+        image = by_path.get(path)
+        return pictures.decode(path, size) if image is None else np.stack([image] * 3, axis=-1)
+
+    pixels = pictures.pixels
+    if pixels is not None:
+        pixels = np.append(pixels, images[..., None], axis=0)
     return pictures._replace(
-        paths=np.append(pictures.paths, [""] * count),
+        paths=np.append(pictures.paths, list(by_path)),
         labels=np.append(pictures.labels, labels.astype(np.int32)),
-        pixels=np.append(pictures.pixels, images[..., None], axis=0),
+        pixels=pixels,
+        decode=decode_or_drawn,
         rotating=count,
     )

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from classifier.batches import rescale, to_model_input
-from classifier.charts import PAGE_WIDTH, Detection, Prediction
+from classifier.charts import PAGE_WIDTH
 from classifier.opener import on_white, open_picture, thumbnail
-from classifier.predictions import classify, load_pictures
+from classifier.predictions import Detection, Prediction, classify, load_pictures
 from digits import handwriting, page
 from digits.page import Digit, Page
 from digits.search import Network

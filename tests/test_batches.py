@@ -34,7 +34,7 @@ def noise(count: int, channels: int = 1) -> ImageSet:
     """Pictures of 20×28 that are all different; each is a class of its own."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, 20, 28, channels), np.uint8)
     labels = np.arange(count, dtype=np.int32)
-    return ImageSet(np.array([""] * count), labels, pixels, (20, 28), decode)
+    return ImageSet(np.array([""] * count), labels, pixels, (20, 28), decode, pixels.shape[-1] == 1)
 
 
 def test_every_epoch_shows_every_picture_once_in_another_order():
@@ -123,7 +123,7 @@ def test_pictures_read_from_disk_give_the_same_batches(digits):
 def test_a_picture_that_goes_while_training_is_named(tmp_path):
     save(tmp_path, "1.png", np.zeros((20, 28), np.uint8))
     paths = np.array([str(tmp_path / "1.png"), str(tmp_path / "gone.png")])
-    pictures = ImageSet(paths, np.zeros(2, np.int32), None, (20, 28), decode)
+    pictures = ImageSet(paths, np.zeros(2, np.int32), None, (20, 28), decode, False)
     with pytest.raises((InputError, tf.errors.OpError), match=r"gone.png: gone or changed"):
         list(evaluation_batches(pictures, 2))
 

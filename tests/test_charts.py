@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from classifier import charts
-from classifier.charts import Mistake, Prediction
+from classifier import charts, predictions
+from classifier.charts import Mistake
+from classifier.predictions import Prediction
 
 NAMES = [
     *("cat", "Gänseblümchen", "雏菊 和 蒲公英", "한국어 장미", "بابونج", "עברית", "गुलाब", "ไทย"),
@@ -197,6 +198,19 @@ def test_the_title_counts_pictures_and_mistakes(figures, tmp_path):
     assert "2,000 pictures, 1 mistake: accuracy 0.9995" in written(figures[0])
 
 
+def test_of_thousands_of_classes_those_with_most_mistakes_are_drawn(tmp_path):
+    """In a picture of two pixels a class, so that neither time nor memory grow with all of them."""
+    counts = np.diag(np.full(3000, 2, np.int32))
+    counts[2000, 7] = 1
+    start = time.monotonic()
+    charts.confusion_matrix(counts, [str(n) for n in range(3000)], tmp_path / "c.png")
+    assert time.monotonic() - start < 10
+    red, green, blue = np.moveaxis(pixels(tmp_path / "c.png"), -1, 0)
+    assert red.shape[1] < 2000
+    matrix = slice(0, red.shape[1] * 3 // 4)  # the scale of colours is on its right
+    assert np.count_nonzero(((red > green + 25) & (red > blue + 25))[:, matrix]) >= 4
+
+
 @pytest.mark.parametrize("classes", [10, 100, 1000])
 def test_a_single_mistake_in_a_thousand_can_be_seen(classes, tmp_path):
     names = [str(number) for number in range(classes)]
@@ -354,7 +368,7 @@ def test_pictures_that_no_sheet_will_show_need_not_be_kept(unsure, drawn):
     for start in range(0, 1000, 128):
         with_images += range(start, min(start + 128, 1000))
         kept += rows[start : start + 128]
-        charts.drop_images(kept, with_images)
+        predictions.drop_images(kept, with_images)
         assert sum(row.original is not None for row in kept) <= charts.MAX_DRAWN
     assert all((row.original is None) == (row.network_input is None) for row in kept)
     assert [row[:5] for row in kept] == [row[:5] for row in rows]

@@ -173,6 +173,27 @@ def test_a_network_that_is_passed_is_trained_evaluated_and_predicted_with(data_d
         evaluate(setting)
 
 
+def test_what_is_learned_does_not_depend_on_the_memory_there_is(
+    tmp_path, few_digits, narrow, processor
+):
+    """Nor on the disk: decoded in every epoch, digits are still grey, and joined by drawn ones."""
+
+    def learned(name, cache_limit):
+        setting = Setting(
+            data_dir=str(tmp_path / name),
+            train_dir=str(few_digits / "train"),
+            epochs=5,  # enough for strokes that vary
+            precision="float32",
+            batch_size=20,
+            cache_limit=cache_limit,
+        )
+        train(setting)
+        with h5py.File(tmp_path / name / "model_weight" / run_folder.LAST_EPOCH) as file:
+            return file.attrs["sha256"]
+
+    assert learned("on disk", 0) == learned("in memory", None)
+
+
 def test_a_build_model_that_a_notebook_defines_but_does_not_pass_is_refused(data_dir, monkeypatch):
     main = sys.modules["__main__"]
     monkeypatch.setattr(main, "build_model", networks.narrow, raising=False)

@@ -16,7 +16,9 @@ from setting import Setting
 
 def pictures(count: int, channels: int = 1) -> ImageSet:
     pixels = np.zeros((count, 8, 8, channels), np.uint8)
-    return ImageSet(np.array([""] * count), np.zeros(count, np.int32), pixels, (8, 8), decode)
+    return ImageSet(
+        np.array([""] * count), np.zeros(count, np.int32), pixels, (8, 8), decode, channels == 1
+    )
 
 
 def tuned(count: int = 100, epochs: int = 20, **changes) -> recipe.Recipe:

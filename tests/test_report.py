@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from classifier import charts, report
-from classifier.charts import Prediction
+from classifier.predictions import Prediction
 
 EPOCHS = [{"epoch": 1, "loss": 0.9, "acc": 0.8, "val_loss": 0.1, "val_acc": 0.9, "seconds": 8.0}]
 BLACK = np.zeros((28, 28, 3), np.uint8)

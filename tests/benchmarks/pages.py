@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from classifier.charts import Prediction
 from classifier.idx import decode_part
 from classifier.opener import open_picture, upright
+from classifier.predictions import Prediction
 from classifier.report import UNSURE
 from digits import handwriting, page
 from digits.judge import load_judge
