@@ -1,4 +1,4 @@
-"""Pixels become batches: shuffled and augmented for training, plain for all else."""
+"""Images become batches: shuffled and augmented for training, in order for all else."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,16 +19,13 @@ INFERENCE_PIXELS = 512 * 28 * 28
 MAX_PARALLEL_CALLS = 8
 # While one is computed on, the next is there and one more on its way.
 BATCHES_ON_GPU = 2
-# As far as handwriting varies: more, and a 6 may pass for a 0, a 1 for a 7. With half as much again
-# 56 instead of 50 of MNIST's 11,996 held out are wrong after 8 epochs.
+# As far as handwriting varies; more makes a 6 a 0, and a 1 a 7 (docs/figures.md).
 ROTATION = np.radians(8)  # most rotation either way
 SHEAR = 0.1
 ZOOM = 0.07  # width and height, independently
 SHIFT = 0.05  # of the width and height: 1.4 of 28 pixels
-# What comes to lie between two pixels is blurred, and a digit that will be read is not: one in so
-# many is moved by whole pixels only. With none 49 of those 11,996 are wrong, with one in four 48,
-# with one in two 45 (the mean of 5, 8 and 5 trainings). Photographs lose by it: of 480 that were
-# cut out of some 48 instead of 44 are wrong (4 trainings).
+# Interpolation blurs, and the digits that will be read are not blurred: one image in so many is
+# shifted by whole pixels only. That gains on digits and costs on photographs (docs/figures.md).
 SHARP_EVERY = 2
 STROKE_CHANGE = 0.5  # of the way to strokes a pixel wider, or narrower, on every side
 # The share of certainty given to all classes alike, in training only (Szegedy et al. 2016).
@@ -96,7 +93,7 @@ def training_batches(
 def evaluation_batches(
     pictures: ImageSet, classes: int, batches: int | None = None
 ) -> tf.data.Dataset:
-    """The pictures in order, unchanged, with their labels: for validation and evaluation.
+    """The images in order, not augmented, with their labels: for validation and evaluation.
 
     Args:
         pictures: all of them come once.
@@ -189,7 +186,7 @@ def vary_stroke_width(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     change = tf.random.stateless_uniform(
         [tf.shape(images)[0], 1, 1, 1], seed, -STROKE_CHANGE, STROKE_CHANGE
     )
-    images *= tf.sign(change)  # what thickens the ground thins the ink
+    images *= tf.sign(change)  # the maximum of the negated image makes its strokes thinner
     wider = tf.nn.max_pool2d(images, 3, 1, "SAME")
     return tf.sign(change) * (images + tf.abs(change) * (wider - images))
 

@@ -1,7 +1,7 @@
-"""Pictures decoded by other processes, which never import TensorFlow.
+"""Pictures decoded by worker processes that don't import TensorFlow.
 
-Python's threads that open small files stand in each other's way; processes don't. They can also be
-at work while this process imports TensorFlow, which takes seconds and one core.
+Threads that open small files wait for each other; processes don't. They also run while this process
+imports TensorFlow, which takes seconds and one core.
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import Any
 from classifier.console import InputError
 from classifier.machine import cpu_count
 
-# What a process says at a time: large enough that small files are most of its work.
+# Pictures that a worker returns at a time, so many that returning them is little of its work.
 CHUNK_SIZE = 64
 # Each takes 60 MB.
 MAX_PROCESSES = 16
@@ -26,7 +26,7 @@ MAX_PROCESSES = 16
 # MIN_FILES_AHEAD even if this process does something else meanwhile.
 MIN_FILES, MIN_FILES_AHEAD = 12_000, 6_000
 
-# What was begun before it was asked for, if anything.
+# The decoder that start_ahead has made, if any.
 started_ahead: list["BackgroundDecoder"] = []
 
 # Not the current folder, which a notebook has as "": a downloaded one may hold a signal.py.
@@ -44,7 +44,7 @@ decoding.run_worker(opener.try_decode, *task)
 
 
 class BackgroundDecoder:
-    """Pictures that are decoded from now on; whoever asks for one waits until it is there.
+    """Decodes pictures in worker processes from now on; results() waits for them.
 
     Args:
         paths: of the pictures.
@@ -53,7 +53,7 @@ class BackgroundDecoder:
     """
 
     def __init__(self, paths: Sequence[str], size: tuple[int, int], processes: int):
-        self.size, self.left, self.folders = size, set(paths), last_changed(paths)
+        self.size, self.remaining, self.folders = size, set(paths), last_changed(paths)
         self.chunks = [
             paths[start : start + CHUNK_SIZE] for start in range(0, len(paths), CHUNK_SIZE)
         ]
@@ -63,8 +63,8 @@ class BackgroundDecoder:
         for first, worker in enumerate(self.workers):
             with worker.stdin:
                 pickle.dump((IMPORT_PATH, self.chunks[first::processes], size), worker.stdin)
-        self.read = 0  # of the chunks
-        self.there: dict[str, Any] = {}
+        self.chunks_read = 0  # of the chunks
+        self.decoded: dict[str, Any] = {}
 
     def results(self, paths: Sequence[str]) -> Iterator[Any]:
         """Each picture's pixels, uint8 [height, width, 3], or why there are none; once each.
@@ -73,14 +73,17 @@ class BackgroundDecoder:
             InputError: a process has ended before its work was done.
         """
         for path in paths:
-            while path not in self.there:
+            while path not in self.decoded:
                 self.read_chunk()
-            self.left.discard(path)
-            yield self.there.pop(path)
+            self.remaining.discard(path)
+            yield self.decoded.pop(path)
 
     def read_chunk(self) -> None:
-        worker, chunk = self.workers[self.read % len(self.workers)], self.chunks[self.read]
-        self.read += 1
+        worker, chunk = (
+            self.workers[self.chunks_read % len(self.workers)],
+            self.chunks[self.chunks_read],
+        )
+        self.chunks_read += 1
         try:
             results = pickle.load(worker.stdout)
         except (EOFError, pickle.UnpicklingError):
@@ -90,8 +93,8 @@ class BackgroundDecoder:
             ) from None
         if isinstance(results, Exception):
             raise results
-        self.there.update(zip(chunk, results, strict=True))
-        if self.read > len(self.chunks) - len(self.workers):  # it was this worker's last
+        self.decoded.update(zip(chunk, results, strict=True))
+        if self.chunks_read > len(self.chunks) - len(self.workers):  # it was this worker's last
             worker.stdout.close()
             worker.wait()
 
@@ -106,10 +109,10 @@ def start_ahead(paths: Sequence[str], size: tuple[int, int]) -> None:
 
 
 def decoder_for(paths: Sequence[str], size: tuple[int, int]) -> BackgroundDecoder | None:
-    """What has begun to decode these pictures, or does so now; None if it wouldn't pay."""
+    """A decoder of these pictures: the one started ahead, or a new one; None if it wouldn't pay."""
     for begun in started_ahead:
         same = last_changed(paths).items() <= begun.folders.items()
-        if same and begun.size == size and begun.left.issuperset(paths):
+        if same and begun.size == size and begun.remaining.issuperset(paths):
             return begun
     if len(paths) >= MIN_FILES and cpu_count() > 1:
         return BackgroundDecoder(paths, size, min(cpu_count(), MAX_PROCESSES))
@@ -123,37 +126,37 @@ def last_changed(paths: Sequence[str]) -> dict[str, int]:
 
 
 def start_worker() -> subprocess.Popen:
-    """A process that decodes what its stdin says, and says what comes of it on its stdout."""
+    """A worker process: it reads a pickled task from stdin and writes pickled results to stdout."""
     # Without -P, Python would import from the current folder first.
     command = [sys.executable, "-P", "-c", PROGRAM]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def run_worker(decode: Callable, chunks: list[Sequence[str]], size: tuple[int, int]) -> None:
-    """What a process does: decode, without waiting for what is done to be read.
+    """The worker's program: decode, without waiting for the results to be read.
 
     Args:
-        decode: from a path and (height, width) to what is said of that picture.
+        decode: from a path and (height, width) to the result for that picture.
         chunks: of paths.
         size: (height, width).
     """
-    said = queue.SimpleQueue()
+    results_queue = queue.SimpleQueue()
 
-    def say() -> None:
+    def write_results() -> None:
         try:
-            for results in iter(said.get, None):
+            for results in iter(results_queue.get, None):
                 sys.stdout.buffer.write(results)
             sys.stdout.buffer.flush()
         except OSError:  # who would have read it has gone
             os._exit(1)
 
-    speaking = threading.Thread(target=say)
-    speaking.start()
+    writer = threading.Thread(target=write_results)
+    writer.start()
     for chunk in chunks:
         try:
             results = [decode(path, size) for path in chunk]
         except Exception as error:  # such as no memory; it is raised where the pictures are wanted
             results = error
-        said.put(pickle.dumps(results))
-    said.put(None)
-    speaking.join()
+        results_queue.put(pickle.dumps(results))
+    results_queue.put(None)
+    writer.join()

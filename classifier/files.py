@@ -1,4 +1,4 @@
-"""Files that stand at their path whole or not at all."""
+"""Files and folders that are written atomically: whole, or not at all."""
 
 import contextlib
 import csv
@@ -15,7 +15,7 @@ import filelock
 
 from classifier.console import InputError, printable, warn
 
-# What is wrong with the disk is wrong for weights and every other file, too.
+# Errors of the disk, which concern every file.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # Held in a half-written folder by the program that writes it; a killed one holds it no more.
 IN_USE = ".in-use"

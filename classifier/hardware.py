@@ -1,4 +1,4 @@
-"""What the network runs on: processor or GPU, and which arithmetic is fast there."""
+"""CPU or GPU, and the precision that is fast there."""
 
 import contextlib
 import os

@@ -40,10 +40,9 @@ def free_memory() -> int:
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Spare what the body imports the search for garbage, now, later and at the program's end.
+    """Import modules in the body without garbage collection, and freeze their objects.
 
-    Python looks through all objects again and again while they become more. For TensorFlow's
-    300,000 that takes 0.4 s of an import of 1.8, and 0.6 s when the program ends.
+    Collecting TensorFlow's 300,000 objects takes 0.4 s of an import of 1.8 s, and 0.6 s at exit.
     """
     gc.disable()
     try:

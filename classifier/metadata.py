@@ -1,4 +1,4 @@
-"""model.json and split.json: what a network is, and what its training was, for later runs."""
+"""model.json and split.json: a network, the settings of its training, and its files."""
 
 import json
 import re
@@ -15,13 +15,13 @@ from classifier.files import write_file
 from classifier.pictures import class_folders, file_names, files_below, is_picture, select_files
 from classifier.recipe import LARGE_SET, LARGE_SET_EPOCHS
 
-# What makes a training what it is. --is_restore takes it from the run that it goes on with.
+# The fields that a training is repeated with: --is_restore takes them from the run.
 SAVED_FIELDS = (
     *("recipe", "precision", "img_width", "img_height", "label_nums", "epochs", "batch_size"),
     *("seed", "horizontal_flip"),
 )
-# What two descriptions of one network may differ in: Keras counts names up, and the precision of
-# its layers, their seeds and where their code lives are not what a person means by the network.
+# Keys in which configs of the same network may differ: Keras numbers names, and precision, seeds
+# and module paths don't change the network.
 INCIDENTAL = ("name", "dtype", "seed", "module", "registered_name", "build_config")
 SIDES = ("img_width", "img_height")
 # What Python raises for JSON that is not what was written.
@@ -84,7 +84,7 @@ def write_metadata(
 
 
 def network_config(model: keras.Model) -> dict[str, Any]:
-    """The network in Keras's own words, without names that depend on how many were built before."""
+    """Keras's config of the network, with layers' indices for names, which Keras numbers on."""
     text = model.to_json()
     for place, layer in enumerate(json.loads(text)["config"]["layers"]):
         # A layer class of one's own whose __init__ takes no name has none in its config.
@@ -156,7 +156,7 @@ def read_split(folder: Path) -> Split | None:
 def with_metadata(
     setting: Any, metadata: dict[str, Any], names: Sequence[str], folder: Path
 ) -> Any:
-    """A copy of a Setting with the values that a run's description says.
+    """A copy of a Setting with the values of a run's metadata.
 
     Args:
         setting: what is asked for now.
@@ -182,7 +182,7 @@ def with_metadata(
 
 
 def resolved_setting(setting: Any) -> Any:
-    """The Setting of a training with nothing left open: as the run to go on with, or by default."""
+    """The complete Setting of a training: of the run that is resumed, or by default."""
     folder = Path(setting.checkpoint_path)
     if setting.is_restore:
         workers.broadcast_files(folder, ("model.json", "split.json"))
@@ -199,14 +199,14 @@ def resolved_setting(setting: Any) -> Any:
 
 
 def is_large_set(setting: Any) -> bool:
-    """Whether a training whose epochs nobody has said has so many pictures that few will do."""
+    """Whether epochs isn't set, and there are so many pictures that LARGE_SET_EPOCHS are enough."""
     if setting.is_set("epochs") or setting.initial_epoch or setting.recipe == "article":
         return False
     return sum(map(is_picture, files_below(Path(setting.train_dir)))) >= LARGE_SET
 
 
 def resumed_setting(setting: Any, folder: Path, classes: list[str]) -> Any:
-    """A copy of a Setting that goes on with the training in the folder as it was begun.
+    """A copy of a Setting that resumes the run in the folder with the run's settings.
 
     Args:
         setting: what is asked for now; its epochs may be more than the run's.
@@ -235,7 +235,7 @@ def resumed_setting(setting: Any, folder: Path, classes: list[str]) -> Any:
 
 
 def check_network(metadata: dict[str, Any], network_config: dict[str, Any], folder: Path) -> None:
-    """Raise InputError if the run's network is not the one that is written in build_model now."""
+    """Raise InputError if build_model's network is not the one that the run has trained."""
     if "network" not in metadata:  # older programs didn't say
         return
     changed = config_difference(metadata["network"], network_config)
@@ -316,7 +316,7 @@ def select_held_out(iterator: DirectoryIterator, folder: Path) -> None:
 
 
 def config_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """In what two networks, as network_config gives them, differ first; None if they don't."""
+    """The first difference between two networks' configs, in words; None if there is none."""
     present, here = then["config"]["layers"], now["config"]["layers"]
     if len(present) != len(here):
         return f"it had {len(present)} layers, now {len(here)}"
@@ -339,7 +339,7 @@ def config_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 
 def without_incidental(value: Any) -> Any:
-    """A value of Keras's config without what is incidental."""
+    """A value of Keras's config without the INCIDENTAL keys."""
     if isinstance(value, dict):
         return {k: without_incidental(v) for k, v in value.items() if k not in INCIDENTAL}
     if isinstance(value, list):

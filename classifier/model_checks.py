@@ -1,4 +1,4 @@
-"""The network that a person has written in build_model, refused in one line if it can't serve."""
+"""Checks of the network that build_model returns; what it lacks is said in one line."""
 
 import re
 import sys

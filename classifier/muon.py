@@ -1,4 +1,4 @@
-"""AdamW, with orthogonal steps for the kernels of convolutions (Muon: Jordan et al. 2024).
+"""AdamW, with orthogonalized updates of convolutions' kernels (Muon: Jordan et al. 2024).
 
 A gradient has few large directions, which drown its many small ones. An orthogonal step goes
 equally far in all of them, so that 8 epochs teach MNIST what takes AdamW 20 (docs/figures.md).

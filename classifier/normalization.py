@@ -1,21 +1,26 @@
-"""A network whose first step centres its pictures: what they are drawn on doesn't matter then.
+"""A first layer that normalizes images by the mean and the standard deviation of the training set.
 
-Dark lines on white paper are pictures of nearly all ones; a network that begins with small random
-weights sees little but paper, and of four shapes so drawn it learned nothing in 20 epochs.
+Dark lines on white paper are images of nearly all ones. A network with small random weights learns
+nothing from them: four shapes drawn so had a test accuracy of 0.25 after 20 epochs.
 """
 
 import keras
 from keras import layers
 
-# The standard deviation of MNIST's pixels, for which the recipe's learning rates were found. Scaled
-# to 1 instead, a small set of two plain colours was not learned in 3 epochs.
+# Of MNIST's pixels, for which the learning rates were chosen; 1 is too large for small sets.
 MNIST_STD = 0.31
 
 MeanStd = tuple[float, float]  # mean and standard deviation of the pixels, which are 0..1
 
 
 def normalized(model: keras.Model, mean: float, std: float) -> keras.Model:
-    """The model, behind a layer that gives the pixels a mean of 0 and the usual spread."""
+    """The model behind a Rescaling layer to a mean of 0 and MNIST's standard deviation.
+
+    Args:
+        model: a Sequential or a functional model.
+        mean: of the pixels of the training images, in 0..1.
+        std: of the same pixels.
+    """
     scale = MNIST_STD / std
     first = layers.Rescaling(scale, offset=-mean * scale, name="centring")
     image = keras.Input(model.input_shape[1:])

@@ -1,4 +1,4 @@
-"""What a network says of pictures: each is looked at, all are answered at once."""
+"""Pictures go through the network: loaded, preprocessed, and predicted batch by batch."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -63,7 +63,7 @@ class Recipe(NamedTuple):
     validation: Batches
     steps_per_epoch: int  # an epoch
     optimizer: Callable[[], keras.optimizers.Optimizer]  # makes it where its variables shall be
-    majority_share: float  # the val_acc of always answering with the commonest class
+    majority_share: float  # the val_acc of always answering with the most frequent class
     shuffle: bool = False  # Keras puts the batches into another order in every epoch
     steps_per_execution: int = 1  # of TensorFlow
     average_power: int | None = None  # of the average of the weights; None for no average
@@ -199,7 +199,7 @@ def tuned(
 
 
 def majority_share(labels: np.ndarray) -> float:
-    """The share of the commonest of the labels, int [n]."""
+    """The share of the most frequent label in int [n], the accuracy of always saying it."""
     return float(np.bincount(labels).max() / len(labels))
 
 

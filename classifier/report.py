@@ -1,4 +1,4 @@
-"""What training, evaluate and predict found, as tables and calls of charts."""
+"""Results of training, evaluation and prediction as tables; charts.py draws them."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, and how a later one goes on from it.
+"""A run's folder: checkpoints, the state to resume from, history, and earlier runs.
 
 model_weight/weights-improvement-{epoch:02d}-{val_acc:.5f}.weights.h5   the checkpoints
 model_weight/model.json           what they are: network, classes, settings of the training

@@ -1,4 +1,4 @@
-"""What was trained: found, checked against what is asked for now, and loaded."""
+"""A trained network: found, checked against the Setting, and loaded."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

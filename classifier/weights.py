@@ -1,4 +1,4 @@
-"""One weights file: written whole, read with suspicion."""
+"""A weights file: written atomically, and checked before Keras reads it."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Training on several machines at once: what differs there from training on one.
+"""Training on several machines: what differs from training on one.
 
 The machines are named by TF_CONFIG, and TensorFlow's MultiWorkerMirroredStrategy joins them: each
 has a share of the pictures and of every batch, and all have the same weights. The first machine

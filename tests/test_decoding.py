@@ -46,14 +46,14 @@ def test_processes_give_the_same_pixels_and_the_same_reasons(files, processes):
     results = list(decoder.results(files))
     assert results[5] == "it is no picture" and results[70] == "No such file or directory"
     assert_same(results, files)
-    assert not decoder.left
+    assert not decoder.remaining
     assert [worker.poll() for worker in decoder.workers] == [0] * min(processes, 3)
 
 
 def test_pictures_may_be_asked_for_in_parts_and_in_any_order(files):
     decoder = BackgroundDecoder(files, SIZE, 2)
     assert_same(decoder.results(files[100:20:-3]), files[100:20:-3])
-    rest = sorted(decoder.left)
+    rest = sorted(decoder.remaining)
     assert len(rest) == len(files) - len(files[100:20:-3])
     assert_same(decoder.results(rest), rest)
 
@@ -146,11 +146,11 @@ def test_what_has_begun_is_what_load_takes(begun, tmp_path, capsys):
     setting = Setting(data_dir=str(tmp_path))
     pictures.decode_ahead(setting)
     (decoder,) = begun
-    assert len(decoder.workers) == 2 and len(decoder.left) == 101
+    assert len(decoder.workers) == 2 and len(decoder.remaining) == 101
     for iterator in data_generator(setting):
         kept = pictures.load(iterator, None)
         assert_same(kept.pixels.repeat(3, axis=-1), kept.paths, (28, 28))
-    assert not decoder.left and [worker.poll() for worker in decoder.workers] == [0, 0]
+    assert not decoder.remaining and [worker.poll() for worker in decoder.workers] == [0, 0]
     assert f"{tmp_path / 'train' / '0' / 'broken.png'}: left out" in capsys.readouterr().err
 
 
