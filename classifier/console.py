@@ -196,11 +196,14 @@ def quiet_stderr(unless: str) -> Iterator[None]:
     if unless in os.environ:
         yield
         return
-    os.environ[unless] = "3"  # fatal errors only
+    os.environ[unless] = "3"  # fatal errors only; TensorFlow reads it once
     try:
         kept = os.dup(2)
     except OSError:  # stderr is closed, and quiet
-        yield
+        try:
+            yield
+        finally:
+            del os.environ[unless]
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -210,6 +213,7 @@ def quiet_stderr(unless: str) -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+        del os.environ[unless]  # what a notebook starts afterwards is not to inherit it
 
 
 class ArgumentParser(argparse.ArgumentParser):

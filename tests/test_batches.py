@@ -198,3 +198,15 @@ def test_batches_are_made_without_the_tuner_that_delays_the_end_of_an_epoch():
     dataset = map_and_prefetch(tf.data.Dataset.range(3), lambda number: number + 1)
     assert list(dataset.as_numpy_iterator()) == [1, 2, 3]
     assert not dataset.options().autotune.enabled
+
+
+def test_images_are_shifted_by_a_share_of_their_width_and_of_their_height(monkeypatch):
+    for name in ("ROTATION", "SHEAR", "ZOOM"):
+        monkeypatch.setattr(batches, name, 0.0)
+    dots = np.zeros((200, 21, 81, 1), np.float32)
+    dots[:, 10, 40] = 1
+    shifted = np.asarray(batches.augment(tf.constant(dots), tf.constant([1, 2])))[..., 0]
+    down = (shifted * np.arange(21)[:, None]).sum(axis=(1, 2)) / shifted.sum(axis=(1, 2)) - 10
+    right = (shifted * np.arange(81)).sum(axis=(1, 2)) / shifted.sum(axis=(1, 2)) - 40
+    assert 0.9 < np.abs(down).max() <= 0.05 * 21 + 1e-3
+    assert 3.5 < np.abs(right).max() <= 0.05 * 81 + 1e-3

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from classifier.idx import (
     decode_idx1_ubyte,
     decode_idx3_ubyte,
     encode_idx,
+    find_idx,
     sets_in,
 )
 from digits.drawn import draw
@@ -172,3 +174,18 @@ def test_a_mapping_that_is_none_is_refused_in_one_line(tmp_path, mapping):
     with pytest.raises(InputError, match="emnist-balanced-mapping.txt: damaged") as error:
         class_names(folder, np.uint8([0]))
     assert "\n" not in str(error.value)
+
+
+def test_a_raw_file_comes_before_a_packed_one(tmp_path):
+    """Who has unpacked a file, and perhaps changed it, means that one."""
+    for name in ("train-labels-idx1-ubyte", "train-labels-idx1-ubyte.gz"):
+        (tmp_path / name).write_bytes(b"")
+    assert find_idx(tmp_path, "train-labels-idx1-ubyte").suffix == ""
+
+
+def test_no_set_in_this_form_is_larger_than_emnist(tmp_path):
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(struct.pack(">4I", 0x803, 700_001, 1000, 1))
+    os.truncate(path, 16 + 700_001_000)  # takes no room on the disk
+    with pytest.raises(InputError, match="700000000 are the most"):
+        decode_idx3_ubyte(path)

@@ -195,6 +195,17 @@ def test_a_run_that_goes_on_holds_out_the_pictures_that_it_had(data, capsys):
     assert f"pictures that are gone: 2 ({', '.join(sorted(gone))})\n" in errors
 
 
+def test_files_stay_in_the_order_that_the_run_has_them_in(data):
+    """Batches are drawn by index: another order would be another training."""
+    setting = described(data)
+    path = data / "split.json"
+    split = {part: names[::-1] for part, names in json.loads(path.read_text("utf-8")).items()}
+    path.write_text(json.dumps(split), "utf-8")
+    iterators = mnist_keras.data_generator(setting)
+    metadata.restore_split(data, NO_NETWORK, "MNIST", *iterators)
+    assert [file_names(part) for part in iterators] == [split["training"], split["validation"]]
+
+
 def test_a_run_goes_on_only_with_its_own_pictures(data):
     """Drawn digits that MNIST has replaced have some of MNIST's file names."""
     described(data)

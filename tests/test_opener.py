@@ -165,3 +165,9 @@ def test_a_photo_on_its_side_is_decoded_at_the_size_that_it_needs(tmp_path):
 def test_a_pipe_is_no_picture_and_is_not_waited_for(how, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     assert try_decode(str(tmp_path / "pipe.png"), (20, 20), how) == "it is no picture"
+
+
+def test_more_than_a_hundred_megapixels_are_refused_unread(tmp_path):
+    Image.new("1", (20_000, 5_001)).save(tmp_path / "huge.png")
+    with pytest.raises(ValueError, match="100,000,000 pixels"):
+        open_picture(tmp_path / "huge.png")
