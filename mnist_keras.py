@@ -215,11 +215,11 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
     """
     folder = Path(setting.checkpoint_path)
     strategy = hardware.make_strategy()  # while TensorFlow has computed nothing yet
-    network_config = metadata.network_config(build_checked(build_fn, setting))
+    config = metadata.network_config(build_checked(build_fn, setting))
     keras.utils.set_random_seed(setting.seed)
     training, validation = data_generator(setting)
     if setting.is_restore:
-        metadata.restore_split(folder, network_config, source, training, validation)
+        metadata.restore_split(folder, config, source, training, validation)
     pictures.check_balance(training, validation)
     digits = looks_like_mnist(training.filepaths, (setting.img_height, setting.img_width))
     own_pictures = source == setting.train_dir  # the parser's can all be decoded
@@ -239,9 +239,7 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
     model.optimizer.iterations.assign(done * plan.steps_per_epoch)
     if not setting.is_restore:
         run_folder.archive_previous_run(folder, Path(setting.report_dir))
-    metadata.write_metadata(
-        setting, network_config, source, digits, plan.mean_std, training, validation
-    )
+    metadata.write_metadata(setting, config, source, digits, plan.mean_std, training, validation)
     return model.fit(
         plan.training(done),
         validation_data=plan.validation,
@@ -323,10 +321,8 @@ def load_network(
     mnist_parser.remind_of_stand_in(
         "the network was trained on", run.metadata["trained_on"], setting.data_dir
     )
-    precision = (
-        "float32" if for_export else hardware.choose_precision(setting.precision, setting.recipe)
-    )
-    keras.mixed_precision.set_global_policy(precision)
+    precision = hardware.choose_precision(setting.precision, setting.recipe)
+    keras.mixed_precision.set_global_policy("float32" if for_export else precision)
     build_fn = choose_build_fn(build_fn, build_model)
     network_config = metadata.network_config(build_checked(build_fn, setting))
     model = prepare_network(setting, build_fn, grayscale, run.mean_std, plain=for_export)
@@ -352,22 +348,16 @@ def predict(
     """
     files = files or pictures.list_pictures(setting.imp_dir)
     run = trained_run.find_run(setting)
-    setting = run.setting
+    setting, classes = run.setting, run.metadata["classes"]
     clean = run.metadata["handwriting"] if setting.handwriting is None else setting.handwriting
     model, _ = load_network(run, grayscale=clean, build_fn=build_fn)
     size = (setting.img_height, setting.img_width)
-    if clean and run.metadata["classes"] == reading.DIGITS and size == (drawn.SIDE, drawn.SIDE):
+    if clean and classes == reading.DIGITS and size == (drawn.SIDE, drawn.SIDE):
         read = reading.reader(model, load_judge())
     else:
-        as_trained = (
-            opener.open_as_article if setting.recipe == "article" else opener.open_and_resize
-        )
-        preprocess = functools.partial(
-            handwriting.open_as_mnist if clean else as_trained, size=size
-        )
-        read = functools.partial(
-            predictions.predict_files, model, run.metadata["classes"], preprocess
-        )
+        preprocess = handwriting.open_as_mnist if clean else opener.picture_opener(setting.recipe)
+        preprocess = functools.partial(preprocess, size=size)
+        read = functools.partial(predictions.predict_files, model, classes, preprocess)
     rows, with_images = [], []
     batch_size = batches.inference_batch_size(size)
     for start in range(0, len(files), batch_size):

@@ -201,3 +201,8 @@ def try_decode(path: str, size: tuple[int, int], how: Decoder = decode) -> np.nd
 def decoder(recipe: str) -> Decoder:
     """How files become pixels for a network of that recipe."""
     return decode_as_article if recipe == "article" else decode
+
+
+def picture_opener(recipe: str) -> Callable[[str, tuple[int, int]], tuple[Image.Image, np.ndarray]]:
+    """How a file becomes a picture, and the pixels of it for a network of that recipe."""
+    return open_as_article if recipe == "article" else open_and_resize
