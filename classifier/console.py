@@ -92,6 +92,8 @@ def setup_terminal() -> None:
 
 def set_signal_handlers(handler: Callable) -> None:
     """Have a handler called when the user or another program asks the process to end."""
+    if "ipykernel" in sys.modules:  # a notebook's interrupt must not end its kernel
+        return
     signal.signal(signal.SIGINT, handler)
     signal.signal(signal.SIGTERM, handler)
     if sys.platform == "win32":

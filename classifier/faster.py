@@ -10,6 +10,7 @@ bfloat16 on two cores (Zen 5). With all of it, a step of the article's network t
 of its time.
 """
 
+import contextlib
 import itertools
 from typing import Any
 
@@ -313,6 +314,7 @@ class Dropout(layers.Dropout):
 def limit_threads() -> None:
     """Have each part of a batch computed by its own share of the cores.
 
-    Can be said only before TensorFlow's first computation.
+    Has an effect only before TensorFlow's first computation.
     """
-    tf.config.threading.set_intra_op_parallelism_threads(max(1, cpu_count() // SPLITS))
+    with contextlib.suppress(RuntimeError):  # in a notebook TensorFlow may have computed before
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, cpu_count() // SPLITS))

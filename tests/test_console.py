@@ -269,6 +269,16 @@ with console.one_line_errors():
     assert time.monotonic() - start < 15
 
 
+def test_a_notebook_s_interrupt_is_an_exception_and_the_kernel_goes_on():
+    code = (
+        "import signal, sys; sys.modules['ipykernel'] = sys; from classifier.console import *\n"
+        "try:\n with one_line_errors(): signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt: print('the variables are still there')"
+    )
+    done = run("-c", code)
+    assert done.stdout == "the variables are still there\n" and done.returncode == 0
+
+
 def test_a_stop_while_c_imports_is_no_exception():
     program = """
 import signal

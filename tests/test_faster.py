@@ -417,3 +417,10 @@ def test_a_function_of_the_reader_s_own_is_computed_as_written():
     fast = faster(plain, grayscale=False)
     assert_computes_the_same(plain, fast, pictures(4, (20, 17), grayscale=False))
     assert fast.parts == 1  # it might look at the whole batch
+
+
+def test_threads_stay_as_they_are_where_tensorflow_has_computed_before():
+    tf.constant(1.0) + 1.0
+    before = tf.config.threading.get_intra_op_parallelism_threads()
+    faster_module.limit_threads()
+    assert tf.config.threading.get_intra_op_parallelism_threads() == before
