@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from PIL import Image
 
+from classifier import charts
 from classifier.batches import rescale, to_model_input
-from classifier.charts import MAX_DRAWN
 from classifier.console import warn
 from classifier.machine import cpu_count
 from classifier.opener import DECODE_ERRORS, error_reason, thumbnail
@@ -108,13 +108,13 @@ def predict_files(
 def drop_images(rows: list[Prediction], with_images: list[int]) -> None:
     """Remove the images from all rows but those that the sheets may show, the least confident.
 
-    Predict calls it after each batch, so that MAX_DRAWN rows' and a batch's are in memory at most.
+    Predict calls it after each batch, so that charts.MAX_DRAWN rows' and a batch's are in memory at most.
 
     Args:
         rows: all predictions so far.
         with_images: the indices of those that have images; it is updated.
     """
     with_images.sort(key=lambda index: rows[index].confidence)
-    for index in with_images[MAX_DRAWN:]:
+    for index in with_images[charts.MAX_DRAWN :]:
         rows[index] = rows[index]._replace(original=None, network_input=None)
-    del with_images[MAX_DRAWN:]
+    del with_images[charts.MAX_DRAWN :]
