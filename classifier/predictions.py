@@ -108,7 +108,7 @@ def predict_files(
 def drop_images(rows: list[Prediction], with_images: list[int]) -> None:
     """Remove the images from all rows but those that the sheets may show, the least confident.
 
-    Predict calls it after each batch, so that charts.MAX_DRAWN rows' and a batch's are in memory at most.
+    Predict calls it after each batch, so that few more than charts.MAX_DRAWN are in memory.
 
     Args:
         rows: all predictions so far.
