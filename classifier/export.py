@@ -1,4 +1,4 @@
-"""A trained network as files for other programs: raw pixels go in, chances come out.
+"""A trained network as files for other programs: raw pixels go in, probabilities come out.
 
 Keras writes every format (model.save, model.export). Here is what surrounds that: the scaling of
 the pixels becomes part of the network, input and output get names, what was written is read back
@@ -24,7 +24,7 @@ from classifier.files import atomic_folder
 # The most that a chance may differ between the network and the file. Another order of adding up
 # makes 5e-7, bfloat16 3e-3, red and blue exchanged 0.3.
 ROUNDING = 1e-4
-# The same with weights in float16: the shipped network's chances then differ by 5e-4.
+# The same with weights in float16: the shipped network's probabilities then differ by 5e-4.
 HALF_ROUNDING = 1e-2
 # With 224×224 pixels a few seconds' work.
 PICTURES_COMPARED = 16
@@ -159,11 +159,11 @@ def export_network(
     """Write the network, classes.txt and README.txt to folder/<format>/, all of them or nothing.
 
     Args:
-        model: float32 pictures in 0..1, in Keras's image_data_format, to chances [n, classes];
+        model: float32 pictures in 0..1, in Keras's image_data_format, to probabilities [n, classes];
             it computes in float32.
         format: one of FORMATS.
         folder: what an earlier export wrote there is moved to previous/<date-time>/ in it.
-        classes: the names of the chances.
+        classes: their names, in order.
         half: weights in float16, half the size, to folder/litert-half/; only for litert.
         note: what else a picture must be like, in a few sentences for README.txt and the terminal.
         as_article: the network was trained on pictures as Keras's load_img opens them.
@@ -324,7 +324,7 @@ def megabytes(path: Path) -> float:
 
 
 def run_exported(path: Path, format: str, pictures: np.ndarray) -> np.ndarray:
-    """The chances [n, classes] that the format's runtime computes for uint8 pictures."""
+    """The probabilities [n, classes] that the format's runtime computes for uint8 pictures."""
     if format == "keras":
         return keras.saving.load_model(path)(pictures)["chances"]
     if format == "saved_model":

@@ -29,7 +29,7 @@ def reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[
     digit's, or no digit, the picture is read as a page.
 
     Args:
-        model: reads digits: float32 [n, 28, 28, 3] in 0..1 to chances [n, 10].
+        model: reads digits: float32 [n, 28, 28, 3] in 0..1 to probabilities [n, 10].
         is_digit: the judge: uint8 [n, 28, 28] to the chance, float32 [n], that it is one digit.
     """
 
