@@ -159,7 +159,7 @@ def export_network(
     """Write the network, classes.txt and README.txt to folder/<format>/, all of them or nothing.
 
     Args:
-        model: float32 pictures in 0..1, in Keras's image_data_format, to probabilities [n, classes];
+        model: float32 images in 0..1, in image_data_format, to probabilities [n, classes];
             it computes in float32.
         format: one of FORMATS.
         folder: what an earlier export wrote there is moved to previous/<date-time>/ in it.

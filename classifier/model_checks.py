@@ -40,7 +40,7 @@ def choose_build_fn(build_fn: BuildFn | None, build_model: BuildFn) -> BuildFn:
 
 
 def build_checked(build_model: BuildFn, setting: Any) -> keras.Model:
-    """The network that build_model makes of a Setting, from its input_shape to label_nums probabilities.
+    """The network that build_model makes of a Setting, checked: input_shape to label_nums outputs.
 
     Raises:
         InputError: build_model fails, as when Keras refuses its layers; it is no Sequential and no
@@ -106,7 +106,7 @@ def check_layers(model: keras.Model) -> None:
 
 
 def check_probabilities(model: keras.Model) -> None:
-    """Raise InputError if the network's answers are no probabilities, which the loss takes them for."""
+    """Raise InputError if the network's outputs are no probabilities, which the loss needs."""
     last = model.layers[-1]
     activation = getattr(last, "activation", None)
     if activation is keras.activations.softmax:  # most networks, and nothing has to be computed
