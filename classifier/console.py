@@ -2,6 +2,7 @@
 
 import _thread
 import argparse
+import builtins
 import contextlib
 import difflib
 import os
@@ -92,7 +93,7 @@ def setup_terminal() -> None:
 
 def set_signal_handlers(handler: Callable) -> None:
     """Have a handler called when the user or another program asks the process to end."""
-    if "ipykernel" in sys.modules:  # a notebook's interrupt must not end its kernel
+    if hasattr(builtins, "get_ipython"):  # an interrupt must not end a notebook's kernel or IPython
         return
     signal.signal(signal.SIGINT, handler)
     signal.signal(signal.SIGTERM, handler)
@@ -112,7 +113,7 @@ def exit_by_exception(number: int, frame: Any) -> None:
     """A handler that ends what is done as sys.exit does, so that all can be saved and said.
 
     An exception may be lost: in a `__del__`, or in TensorFlow while it builds a graph. Unless
-    leave_if_stopped sees it soon, it is raised again.
+    exit_if_signaled sees it soon, it is raised again.
     """
     received_signals.append(number)
     while frame and frame.f_code.co_name != "__del__":

@@ -101,17 +101,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what programs that were killed had half written there with whole_file.
+    """Remove what programs that were killed had half written there with atomic_file.
 
     Those that are at work there would lose theirs, too: the caller keeps them away.
     """
     for path in folder.glob(".partial-[0-9]*-*"):
-        if path.is_file():  # a folder is whole_folder's
+        if path.is_file():  # a folder is atomic_folder's
             path.unlink(missing_ok=True)
 
 
 def remove_partial_folders(folder: Path) -> None:
-    """Remove what programs that were killed had half written there with whole_folder."""
+    """Remove what programs that were killed had half written there with atomic_folder."""
     for lock in folder.glob(f".partial-*/{IN_USE}"):
         with contextlib.suppress(filelock.Timeout):  # that program is at work
             with filelock.FileLock(lock, timeout=0):
