@@ -40,10 +40,15 @@ class DiskCache:
                 file.truncate(len(pictures) * self.length)
 
     @staticmethod
-    def fits(folder: Path, count: int, size: tuple[int, int]) -> bool:
-        """Whether there is room for so many pictures in a folder."""
-        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        return count * math.prod(size) * 3 <= MAX_DISK_SHARE * shutil.disk_usage(there).free
+    def fits(path: Path, count: int, size: tuple[int, int]) -> bool:
+        """Whether there is room on the disk for a cache of so many pictures in this file."""
+        existing = next(parent for parent in path.parents if parent.exists())
+        room = shutil.disk_usage(existing).free
+        if path.exists():  # an earlier run's cache is read again, or overwritten
+            status = path.stat()
+            # What an interrupted run hasn't written takes no room; Windows doesn't say.
+            room += min(status.st_size, getattr(status, "st_blocks", math.inf) * 512)
+        return count * math.prod(size) * 3 <= MAX_DISK_SHARE * room
 
     @property
     def length(self) -> int:

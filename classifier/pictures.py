@@ -214,7 +214,7 @@ def load(
     count, size = iterator.samples, iterator.target_size
     limit, needed = memory_limit(cache_limit), count * math.prod(size) * 3
     pixels = np.empty((count, *size, 3), np.uint8) if needed <= limit else None
-    on_disk = pixels is None and beside is not None and DiskCache.fits(beside.parent, count, size)
+    on_disk = pixels is None and beside is not None and DiskCache.fits(beside, count, size)
     if pixels is None:
         print(
             f"{count} pictures take {needed / 1e6:.0f} MB, more than the {limit / 1e6:.0f} MB of "

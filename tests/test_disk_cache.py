@@ -1,5 +1,6 @@
 """What is promised of pictures that don't fit into memory."""
 
+import collections
 import json
 import os
 
@@ -115,3 +116,20 @@ def test_where_the_disk_is_too_full_for_them_they_are_decoded_every_epoch(
     pictures = load(iterator, 0, beside=tmp_path / "pixels" / "training.bin")
     assert "decoded every epoch" in capsys.readouterr().out
     assert pictures.decode is decode and not (tmp_path / "pixels").exists()
+
+
+def test_a_second_run_counts_its_own_file_as_room(tmp_path, monkeypatch):
+    path, size = tmp_path / "pixels" / "training.bin", (28, 28)
+    needed = 20 * 28 * 28 * 3
+    disk = [2 * needed]  # so many bytes are free: just enough, since half of them may be taken
+    usage = collections.namedtuple("usage", "free")
+    monkeypatch.setattr(disk_cache.shutil, "disk_usage", lambda folder: usage(disk[0]))
+    assert DiskCache.fits(path, 20, size) and not DiskCache.fits(path, 21, size)
+    path.parent.mkdir()
+    path.write_bytes(bytes(needed))
+    disk[0] -= needed
+    assert DiskCache.fits(path, 20, size)
+    with open(path, "wb") as file:  # a run that has just begun: nothing of it is on the disk
+        file.truncate(needed)
+    if hasattr(os.stat(path), "st_blocks") and os.stat(path).st_blocks == 0:
+        assert not DiskCache.fits(path, 20, size)
