@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from helpers import save, write_digits
 from PIL import Image
+from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
+from classifier.batches import training_batches
 from classifier.opener import decode
-from classifier.pictures import ROTATION_EPOCHS, ImageSet
+from classifier.pictures import ROTATION_EPOCHS, ImageSet, load
 from digits import mnist_like
 from digits.drawn import draw
 from digits.mnist_like import DRAWN_SHARE, looks_like_mnist, with_drawn_digits
@@ -86,3 +88,20 @@ def test_nothing_joins_pictures_that_it_does_not_fit(kind):
     }
     pictures = pictures._replace(**changes[kind])
     assert with_drawn_digits(pictures, seed=3) is pictures
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_what_is_learned_does_not_depend_on_the_memory_for_it(tmp_path, on_disk):
+    write_digits(tmp_path / "train", 120, seed=1)
+
+    def batches_of(cache_limit, beside=None):
+        iterator = ImageDataGenerator().flow_from_directory(
+            tmp_path / "train", target_size=(28, 28), shuffle=False
+        )
+        joined = with_drawn_digits(load(iterator, cache_limit, beside=beside), seed=3)
+        assert joined.rotating == 30 and (joined.pixels is None) == (cache_limit == 0)
+        data = training_batches(joined, 10, 26, 5, range(2), 0, strokes=True)
+        return [images.numpy() for images, _ in data]
+
+    beside = tmp_path / "pixels" / "training.bin" if on_disk else None
+    np.testing.assert_array_equal(batches_of(0, beside), batches_of(None))
