@@ -57,7 +57,9 @@ def open_picture(
     """
     try:
         with open(path, "rb", opener=open_nonblocking) as file, Image.open(file) as image:
-            if (side or near) and image.width * image.height <= MAX_PIXELS:
+            # Of other formats getexif may decode all pixels, and draft does nothing.
+            is_jpeg = image.format in ("JPEG", "MPO")
+            if (side or near) and is_jpeg and image.width * image.height <= MAX_PIXELS:
                 on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
                 width, height = near or (side, side)
                 image.draft(None, (height, width) if on_its_side else (width, height))

@@ -204,7 +204,7 @@ def load(
     Args:
         iterator: where the files are, their labels, and the size that they are scaled to.
         cache_limit: the most memory, in MB, that pictures may take; None for a sixth of what is
-            free, MAX_KEPT at most.
+            free, MAX_CACHE_BYTES at most.
         decode: how a file becomes pixels.
         beside: the file on disk; None to read the pictures themselves again.
 

@@ -171,3 +171,15 @@ def test_more_than_a_hundred_megapixels_are_refused_unread(tmp_path):
     Image.new("1", (20_000, 5_001)).save(tmp_path / "huge.png")
     with pytest.raises(ValueError, match="100,000,000 pixels"):
         open_picture(tmp_path / "huge.png")
+
+
+def test_a_png_is_not_asked_for_what_only_a_jpeg_can_do(tmp_path, monkeypatch):
+    """Reading a PNG's EXIF tags may decode all of its pixels once more than is needed."""
+    asked = []
+    monkeypatch.setattr(opener, "upright", lambda image, side: image)
+    monkeypatch.setattr(Image.Image, "getexif", lambda image: asked.append(image.format) or {})
+    for name in ("1.png", "1.jpg"):
+        save(tmp_path, name, np.zeros((40, 40), np.uint8))
+        monkeypatch.setattr(type(Image.open(tmp_path / name)), "getexif", Image.Image.getexif)
+        open_picture(tmp_path / name, near=(20, 20))
+    assert asked == ["JPEG"]
