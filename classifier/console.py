@@ -201,22 +201,28 @@ def quiet_stderr(unless: str) -> Iterator[None]:
         return
     os.environ[unless] = "3"  # fatal errors only; TensorFlow reads it once
     try:
-        kept = os.dup(2)
-    except OSError:  # stderr is closed, and quiet
-        try:
+        with quiet_descriptor(2):
             yield
-        finally:
-            del os.environ[unless]
+    finally:
+        del os.environ[unless]  # what a notebook starts afterwards is not to inherit it
+
+
+@contextlib.contextmanager
+def quiet_descriptor(number: int) -> Iterator[None]:
+    """Have a file descriptor lead nowhere while the body runs; a closed one is quiet."""
+    try:
+        kept = os.dup(number)
+    except OSError:
+        yield
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    os.dup2(nowhere, number)
     os.close(nowhere)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
+        os.dup2(kept, number)
         os.close(kept)
-        del os.environ[unless]  # what a notebook starts afterwards is not to inherit it
 
 
 class ArgumentParser(argparse.ArgumentParser):

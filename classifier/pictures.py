@@ -176,7 +176,7 @@ class ImageSet(NamedTuple):
 
 
 def mean_and_std(pictures: ImageSet) -> tuple[float, float]:
-    """The mean and the standard deviation of all pixels, 0..1, of up to SAMPLE pictures."""
+    """The mean and the standard deviation of all pixels, 0..1, of up to SAMPLE_SIZE images."""
     count = len(pictures.labels)
     moments = []
     for index in np.linspace(0, count - 1, min(count, SAMPLE_SIZE)).astype(int):

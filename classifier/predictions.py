@@ -35,10 +35,9 @@ class Prediction(NamedTuple):
     confidence: float  # 0 to 1
     second_guess: str
     second_confidence: float
-    original: (
-        np.ndarray | None
-    )  # the picture, small: uint8 [h, w] or [h, w, 3]; None: it isn't drawn
-    network_input: np.ndarray | None  # what the network was shown, likewise
+    # Both are uint8 [h, w] or [h, w, 3], no larger than a sheet shows them; None if on no sheet.
+    original: np.ndarray | None
+    network_input: np.ndarray | None
     detections: Sequence[Detection] = ()  # none if the picture shows one thing
     width: int = 0  # of the upright picture, in the pixels of the parts' boxes
 
@@ -52,26 +51,26 @@ class LoadedPicture(NamedTuple):
 
 
 def load_pictures(
-    files: list[str], look: Callable[[str], tuple[Image.Image, np.ndarray]]
+    files: list[str], preprocess: Callable[[str], tuple[Image.Image, np.ndarray]]
 ) -> list[LoadedPicture]:
     """The pictures that can be read; the others are named on stderr.
 
     Args:
         files: their paths.
-        look: gives the picture, as opener.open_picture does, and the network's pixels of it,
-            uint8 [height, width, 3]; or raises OSError or ValueError.
+        preprocess: from a path to the picture, as opener.open_picture gives it, and the network's
+            input, uint8 [height, width, 3]; it may raise OSError or ValueError.
     """
 
-    def see_one(file: str) -> LoadedPicture | None:
+    def load_one(file: str) -> LoadedPicture | None:
         try:
-            given, pixels = look(file)
-            return LoadedPicture(file, thumbnail(given), pixels)
+            original, pixels = preprocess(file)
+            return LoadedPicture(file, thumbnail(original), pixels)
         except DECODE_ERRORS as error:
             warn(f"{file}: not predicted, {error_reason(error)}")
             return None
 
     with ThreadPoolExecutor(cpu_count()) as pool:
-        return [seen for seen in pool.map(see_one, files) if seen is not None]
+        return [picture for picture in pool.map(load_one, files) if picture is not None]
 
 
 def classify(
@@ -99,10 +98,10 @@ def classify(
 
 
 def predict_files(
-    model: keras.Model, classes: list[str], look: Callable, files: list[str]
+    model: keras.Model, classes: list[str], preprocess: Callable, files: list[str]
 ) -> list[Prediction]:
-    """A prediction for each picture that can be looked at, as `see`; the others are named."""
-    return classify(model, load_pictures(files, look), classes)
+    """A prediction for each picture that can be read, as load_pictures; the others are named."""
+    return classify(model, load_pictures(files, preprocess), classes)
 
 
 def drop_images(rows: list[Prediction], with_images: list[int]) -> None:

@@ -172,6 +172,8 @@ def tuned(
     steps = count // batch  # those left over are others in every epoch
     if steps >= MIN_STEPS:
         steps -= steps % STEPS_PER_EXECUTION
+    # Several devices fail at more than one (Keras 3.15, TensorFlow 2.21).
+    one_by_one = steps % STEPS_PER_EXECUTION or devices > 1
     short = epochs <= SHORT_RUN_EPOCHS
     return Recipe(
         training=lambda done: training_batches(
@@ -188,10 +190,7 @@ def tuned(
         steps_per_epoch=steps,
         majority_share=majority_share(held_out.labels),
         optimizer=lambda: optimizer(epochs, steps),
-        # Several devices fail at more than one (Keras 3.15, TensorFlow 2.21).
-        steps_per_execution=1
-        if steps % STEPS_PER_EXECUTION or devices > 1
-        else STEPS_PER_EXECUTION,
+        steps_per_execution=1 if one_by_one else STEPS_PER_EXECUTION,
         average_power=SHORT_RUN_POWER if short else AVERAGE_POWER,
         grayscale=all(grayscales),
         mean_std=mean_stds[0],

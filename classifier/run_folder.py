@@ -55,14 +55,14 @@ def best_epoch(folder: Path) -> str:
     Raises:
         InputError: there is none, though all epochs are done.
     """
-    best, *_ = checkpoints(folder) or [None]
-    if best is None:
+    found = checkpoints(folder)
+    if not found:
         raise InputError(
             f"{folder}: all epochs are done, but their checkpoints are gone; --is_restore with "
             "more --epochs saves the next one"
         )
-    epoch, val_acc = CHECKPOINT_PATTERN.fullmatch(best.name).groups()
-    return f"best epoch {epoch}, val_acc {val_acc}: {printable(str(best))}"
+    epoch, val_acc = CHECKPOINT_PATTERN.fullmatch(found[0].name).groups()
+    return f"best epoch {epoch}, val_acc {val_acc}: {printable(str(found[0]))}"
 
 
 def load_first_usable(model: keras.Model, paths: list[Path]) -> tuple[Path, int] | None:
@@ -163,13 +163,13 @@ def training_lock(folder: Path, reports: Path, restoring: bool, again: str) -> I
             return "no epoch was finished" + f"; what was in {folder} is unharmed" * bool(before)
         return f"no epoch was finished; what was in {folder} is in {folder / 'previous'}"
 
-    archived = set(folder.glob("previous/*"))
     try:
         with (
             filelock.FileLock(folder / ".train.lock", timeout=0),
             filelock.FileLock(reports / ".train.lock", timeout=0),
         ):
             remove_partial_files(folder)
+            archived = set(folder.glob("previous/*"))
             try:
                 yield
             except BaseException:
@@ -203,12 +203,12 @@ def archive_previous_run(folder: Path, reports: Path) -> None:
 
     Other files in the two folders are the user's, and stay.
     """
-    # model.json last: whatever checkpoints remain if this is interrupted can still be used.
-    run_files = [path for name in RUN_FILES if (path := folder / name).exists()]
-    files = [*checkpoints(folder), *(path for name in REPORTS for path in reports.glob(name))]
-    files += run_files
-    if not checkpoints(folder) and not run_files:
+    run_files = checkpoints(folder)
+    run_files += [path for name in RUN_FILES if (path := folder / name).exists()]
+    if not run_files:
         return
+    # model.json last: whatever checkpoints remain if this is interrupted can still be used.
+    files = [*(path for name in REPORTS for path in reports.glob(name)), *run_files]
     now = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
     previous = folder / "previous" / now
     previous.mkdir(parents=True)

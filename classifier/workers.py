@@ -78,7 +78,7 @@ def run_on_workers(train: Callable[[Any], Any], setting: Any) -> Any:
         )
     asked = {name: value for name, value in vars(setting).items() if name not in MACHINE_FIELDS}
     cluster.wait_for_workers(worker, asked)
-    make_strategy()
+    connect()
     try:
         if worker.index == 0:
             return train(setting)
@@ -98,7 +98,7 @@ def run_on_workers(train: Callable[[Any], Any], setting: Any) -> Any:
         ) from None
 
 
-def make_strategy() -> None:
+def connect() -> None:
     """Make the strategy, now that all machines are there."""
     global strategy
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # it can't be said later on

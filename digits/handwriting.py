@@ -24,7 +24,7 @@ EXPECTED = (
     "A picture must look like MNIST's: one digit, white on black, scaled to fit into 20×20 of the "
     "28×28 pixels, its centre of mass in the middle. What the network says of anything else, such "
     "as a photograph of paper, means nothing. In Python, the program's digits/handwriting.py makes "
-    'of any picture what is to be given to the network: look("photo.jpg", (28, 28))[1].'
+    'of any picture what is to be given to the network: open_as_mnist("photo.jpg", (28, 28))[1].'
 )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -14,6 +15,7 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from classifier.opener import MAX_PIXELS
+from digits import handwriting
 from digits.drawn import draw
 from digits.handwriting import NoInkError, extract_digit, ink_threshold, ruled_lines, to_mnist
 from tests.pages import draw_pole
@@ -442,3 +444,10 @@ def test_a_line_of_dots_that_never_meet_ink_is_no_line():
     ink[8, ::12] = ink[10, 6::12] = True
     lines = ruled_lines(ink, ink.astype(np.float32), 8, 3)
     assert lines.shape == ink.shape
+
+
+def test_the_line_that_an_export_advises_can_be_run(tmp_path, monkeypatch):
+    Image.fromarray(draw(1, seed=0)[0][0]).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    line = re.search(r"network: (.*)\.$", handwriting.EXPECTED)[1]
+    assert eval(line, vars(handwriting)).shape == (28, 28, 3)
