@@ -8,7 +8,6 @@ After the article "keras 入门：卷积神经网络实现 MNIST 手写数字识
   --mode export     write the network for other programs to DATA_DIR/export
 """
 
-import functools
 import sys
 import time
 from pathlib import Path
@@ -36,15 +35,14 @@ from keras import layers
 from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGenerator
 
 import mnist_parser
-from classifier import batches, metadata, hardware, opener, pictures, predictions
-from classifier import recipe, report, run_folder, trained_run, workers
-from classifier.model_checks import BuildFn, build_checked, choose_build_fn
-from classifier.predictions import Prediction, drop_images
-from classifier.normalization import MeanStd, normalized
+from classifier import batches, hardware, metadata, opener, pictures, recipe, report, run_folder
+from classifier import trained_run, workers
 from classifier.export import export_network
 from classifier.faster import faster, limit_threads
-from digits import drawn, handwriting, reading
-from digits.judge import load_judge
+from classifier.model_checks import BuildFn, build_checked, choose_build_fn
+from classifier.normalization import MeanStd, normalized
+from classifier.predictions import Prediction, drop_images
+from digits import handwriting, reading
 from digits.mnist_like import looks_like_mnist, with_drawn_digits
 
 # Three 3×3 convolutions and two poolings leave nothing of a smaller image.
@@ -63,15 +61,10 @@ def build_model(setting: Setting) -> keras.Model:
 
     Returns:
         A Sequential, or a keras.Model(inputs, outputs), with label_nums outputs that sum to 1.
-
-    Raises:
-        InputError: the pictures are too small for it.
     """
     height, width = setting.img_height, setting.img_width
     if min(height, width) < MIN_SIZE:
-        raise InputError(
-            f"img_width {width}, img_height {height}: the network needs {MIN_SIZE} or more"
-        )
+        raise InputError(f"img_width {width}, img_height {height}: {MIN_SIZE} or more are needed")
     return keras.Sequential(
         [
             keras.Input(setting.input_shape),
@@ -104,9 +97,7 @@ def prepare_network(
     mean_std: MeanStd | None = None,
     plain: bool = False,
 ) -> keras.Model:
-    """The network of build_model, as it is trained, evaluated and predicted with.
-
-    Layers that can be computed faster are replaced by ones that compute the same.
+    """The network of build_fn with layers that compute the same faster; `plain` keeps Keras's own.
 
     Args:
         setting: image size, number of classes and recipe.
@@ -127,9 +118,6 @@ def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterat
     Returns:
         Two iterators over batches (float32 [n, height, width, 3] in 0..1, one-hot float32
         [n, classes]). Folders without pictures are no classes.
-
-    Raises:
-        InputError: there are no pictures to train on.
     """
     classes = pictures.class_folders(setting.train_dir)
     DirectoryIterator.white_list_formats = pictures.extensions(setting.recipe)
@@ -154,17 +142,13 @@ def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterat
 def checkpoint_callbacks(
     setting: Setting, model: keras.Model, plan: recipe.Recipe
 ) -> list[keras.callbacks.Callback]:
-    """Callbacks that save the best weights by val_acc, the last epoch's state, and the history.
-
-    The tuned recipe validates and saves an average of the weights. Its callback comes last, since
-    it swaps the weights themselves back in at the end of an epoch.
-    """
+    """Callbacks that save the best weights by val_acc, the last epoch's state, and the history."""
     folder, reports = Path(setting.checkpoint_path), Path(setting.report_dir)
     callbacks = [
         run_folder.BestCheckpoint(folder, reports, setting.epochs, setting.save_epochs),
         recipe.NothingLearnedWarning(plan.majority_share),
     ]
-    if plan.average_power:
+    if plan.average_power:  # last: it swaps the weights back in that the others save averaged
         callbacks.append(recipe.WeightAverage(model, plan.average_power, plan.training))
     return callbacks
 
@@ -176,11 +160,8 @@ def train(setting: Setting, build_fn: BuildFn | None = None) -> keras.callbacks.
         setting: of the training.
         build_fn: makes the network, here and in evaluate, predict and export; build_model if None.
 
-    Returns:
-        Keras's history of the epochs that were run.
-
     Raises:
-        InputError: there is nothing to train on, or another run is at work in checkpoint_path.
+        InputError: in one line, what is missing or wrong; evaluate, predict and export do the same.
     """
     start, build_fn = time.monotonic(), choose_build_fn(build_fn, build_model)
     setting = run_folder.checked_setting(setting)
@@ -210,7 +191,7 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
 
     Args:
         setting: complete, as resolved_setting returns it.
-        source: what the pictures are.
+        source: what the pictures are: MNIST, drawn digits, or a folder of the user's.
         build_fn: makes the network.
     """
     folder = Path(setting.checkpoint_path)
@@ -253,12 +234,9 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
 
 
 def evaluate(setting: Setting, build_fn: BuildFn | None = None) -> tuple[float, float]:
-    """Loss and accuracy on every picture in test_dir, printed and returned; pictures in report/.
+    """Loss and accuracy on every picture in test_dir, printed and returned; charts in report/.
 
     Without any weights a network is trained first.
-
-    Raises:
-        InputError: no picture to measure on, or weights that can't be used.
     """
     if trained_run.find_weights_folder(setting) is None:
         print(f"no weights in {setting.checkpoint_path}: training first")
@@ -270,7 +248,7 @@ def evaluate(setting: Setting, build_fn: BuildFn | None = None) -> tuple[float, 
     source = mnist_parser.source_of(setting.test_dir, setting.data_dir)
     mnist_parser.remind_of_stand_in("it is measured on", source, setting.data_dir)
     decode = opener.decoder(setting.recipe)
-    test = pictures.load(test_generator(run), setting.cache_limit, decode)
+    test = pictures.load(trained_run.test_iterator(run), setting.cache_limit, decode)
     model, _ = load_network(run, test.grayscale, build_fn=build_fn)
     probabilities = model.predict(batches.evaluation_batches(test, len(classes)), verbose=0)
     right = probabilities[np.arange(len(probabilities)), test.labels]
@@ -281,26 +259,6 @@ def evaluate(setting: Setting, build_fn: BuildFn | None = None) -> tuple[float, 
         Path(setting.report_dir), classes, test.labels, probabilities, test.load_image
     )
     return loss, acc
-
-
-def test_generator(run: trained_run.TrainedRun) -> DirectoryIterator:
-    """The test pictures of the network's classes; without a test folder, those it has held out."""
-    setting, classes = run.setting, run.metadata["classes"]
-    size = (setting.img_height, setting.img_width)
-    DirectoryIterator.white_list_formats = pictures.extensions(setting.recipe)
-    folder = setting.test_dir
-    if Path(folder).is_dir():
-        pictures.check_classes(folder, classes)
-    else:
-        print(f"{folder}: no such folder; measuring on the pictures held out in training")
-        folder = setting.train_dir
-    iterator = ImageDataGenerator().flow_from_directory(
-        folder, size, classes=classes, shuffle=False
-    )
-    pictures.drop_hidden(iterator)
-    if folder == setting.train_dir:
-        metadata.select_held_out(iterator, run.weights[0].parent)
-    return iterator
 
 
 def load_network(
@@ -342,24 +300,13 @@ def predict(
         setting: where the pictures and the weights are.
         files: the pictures; by default those in imp_dir.
         build_fn: as in train.
-
-    Raises:
-        InputError: there is no picture, or no network.
     """
     files = files or pictures.list_pictures(setting.imp_dir)
     run = trained_run.find_run(setting)
-    setting, classes = run.setting, run.metadata["classes"]
-    clean = run.metadata["handwriting"] if setting.handwriting is None else setting.handwriting
-    model, _ = load_network(run, grayscale=clean, build_fn=build_fn)
-    size = (setting.img_height, setting.img_width)
-    if clean and classes == reading.DIGITS and size == (drawn.SIDE, drawn.SIDE):
-        read = reading.reader(model, load_judge())
-    else:
-        preprocess = handwriting.open_as_mnist if clean else opener.picture_opener(setting.recipe)
-        preprocess = functools.partial(preprocess, size=size)
-        read = functools.partial(predictions.predict_files, model, classes, preprocess)
+    model, _ = load_network(run, grayscale=reading.cleans_up(run), build_fn=build_fn)
+    read = reading.reader(run, model)
     rows, with_images = [], []
-    batch_size = batches.inference_batch_size(size)
+    batch_size = batches.inference_batch_size(run.image_size)
     for start in range(0, len(files), batch_size):
         for row in read(files[start : start + batch_size]):
             report.print_prediction(row)
@@ -372,14 +319,7 @@ def predict(
 
 
 def export(setting: Setting, build_fn: BuildFn | None = None) -> Path:
-    """Write the network for other programs to DATA_DIR/export/, as setting.format says.
-
-    Returns:
-        What it was written to.
-
-    Raises:
-        InputError: there is no network, or it can't be written.
-    """
+    """Write the network for other programs to DATA_DIR/export/; returns what it was written to."""
     run = trained_run.find_run(setting)
     model, _ = load_network(run, grayscale=False, for_export=True, build_fn=build_fn)
     folder, classes = Path(setting.data_dir, "export"), run.metadata["classes"]

@@ -17,17 +17,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
-import numpy as np
-
 from classifier.console import (
     ArgumentParser,
     InputError,
     one_line_errors,
     printable,
     progress,
+    setup_terminal,
     warn,
 )
+
+if __name__ == "__main__":
+    setup_terminal()  # a package that the imports below miss is named in one line
+
+import filelock
+import numpy as np
+
 from classifier.download import NoMirrorError, download
 from classifier.files import remove_partial_files, write_file
 from classifier.idx import (

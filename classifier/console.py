@@ -81,14 +81,26 @@ def progress(
 def setup_terminal() -> None:
     """Make the process end as a command does: Ctrl-C and SIGTERM exit with status 130 and 143.
 
-    Any text can be printed afterwards, also where the encoding lacks it or the stream is closed.
+    Any text can be printed afterwards, also where the encoding lacks it or the stream is closed. A
+    package that is missing is named in one line.
     """
     set_signal_handlers(exit_at_once)
+    sys.excepthook = report_missing_package
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us, or pythonw.exe
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
         if hasattr(getattr(sys, name), "reconfigure"):  # a notebook's and IDLE's take any text
             getattr(sys, name).reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def report_missing_package(kind: type, error: BaseException, traceback: Any) -> None:
+    """A sys.excepthook: one line for a package that isn't installed, Python's own for the rest."""
+    if kind is ModuleNotFoundError:
+        script = Path(sys.argv[0])
+        needed = script.resolve().parent / "requirements.txt"
+        warn(f"{script.name}: the package {error.name} is missing; pip install -r {needed}")
+    else:
+        sys.__excepthook__(kind, error, traceback)
 
 
 def set_signal_handlers(handler: Callable) -> None:

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
+from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGenerator
 
-from classifier import hardware
+from classifier import hardware, pictures
 from classifier.console import InputError, warn
-from classifier.metadata import check_network, read_metadata, with_metadata
+from classifier.metadata import check_network, read_metadata, select_held_out, with_metadata
 from classifier.run_folder import archived_weights, checkpoints, load_first_usable
 
 PROGRAM = Path(__file__).resolve().parents[1]
@@ -24,6 +25,11 @@ class TrainedRun(NamedTuple):
     def mean_std(self) -> tuple[float, float] | None:
         """Mean and spread of the pixels that it was trained on, if it centres its pictures."""
         return self.metadata["ground"] and tuple(self.metadata["ground"])
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the network's input."""
+        return self.setting.img_height, self.setting.img_width
 
 
 def find_weights_folder(setting: Any) -> Path | None:
@@ -63,6 +69,25 @@ def find_run(setting: Any) -> TrainedRun:
         setting = setting.replace(precision="float32")  # so that val_acc is what evaluate finds
     weights = [Path(setting.restore_model)] if setting.restore_model else checkpoints(folder)
     return TrainedRun(setting, metadata, weights)
+
+
+def test_iterator(run: TrainedRun) -> DirectoryIterator:
+    """The test pictures of the network's classes; without a test folder, those it has held out."""
+    setting, classes = run.setting, run.metadata["classes"]
+    DirectoryIterator.white_list_formats = pictures.extensions(setting.recipe)
+    folder = setting.test_dir
+    if Path(folder).is_dir():
+        pictures.check_classes(folder, classes)
+    else:
+        print(f"{folder}: no such folder; measuring on the pictures held out in training")
+        folder = setting.train_dir
+    iterator = ImageDataGenerator().flow_from_directory(
+        folder, run.image_size, classes=classes, shuffle=False
+    )
+    pictures.drop_hidden(iterator)
+    if folder == setting.train_dir:
+        select_held_out(iterator, run.weights[0].parent)
+    return iterator
 
 
 def load_run(model: keras.Model, network_config: dict[str, Any], run: TrainedRun) -> Path:

@@ -1,5 +1,6 @@
 """What predict does with pictures of digits: one digit or many, or none."""
 
+import functools
 from collections.abc import Callable
 
 import keras
@@ -8,9 +9,12 @@ from PIL import Image, ImageDraw
 
 from classifier.batches import rescale, to_model_input
 from classifier.charts import PAGE_WIDTH
-from classifier.opener import on_white, open_picture, thumbnail
-from classifier.predictions import Detection, Prediction, classify, load_pictures
+from classifier.opener import on_white, open_picture, picture_opener, thumbnail
+from classifier.predictions import Detection, Prediction, classify, load_pictures, predict_files
+from classifier.trained_run import TrainedRun
 from digits import handwriting, page
+from digits.drawn import SIDE
+from digits.judge import load_judge
 from digits.page import Digit, Page
 from digits.search import Network
 from digits.sheet import find_sheet
@@ -22,7 +26,28 @@ TWO_TONED = 0.65
 EVEN = 0.5  # a picture of more tones shows a digit or none, as likely the one as the other
 
 
-def reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[Prediction]]:
+def cleans_up(run: TrainedRun) -> bool:
+    """Whether the pictures are cleaned up as handwriting before the network sees them."""
+    asked = run.setting.handwriting
+    return run.metadata["handwriting"] if asked is None else asked
+
+
+def reader(run: TrainedRun, model: keras.Model) -> Callable[[list[str]], list[Prediction]]:
+    """A function from files to a prediction for each that can be read; it names the others.
+
+    Args:
+        run: the network that was trained.
+        model: it, loaded.
+    """
+    clean, classes = cleans_up(run), run.metadata["classes"]
+    if clean and classes == DIGITS and run.image_size == (SIDE, SIDE):
+        return digit_reader(model, load_judge())
+    preprocess = handwriting.open_as_mnist if clean else picture_opener(run.setting.recipe)
+    preprocess = functools.partial(preprocess, size=run.image_size)
+    return functools.partial(predict_files, model, classes, preprocess)
+
+
+def digit_reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[Prediction]]:
     """A function from files to what is on them: one digit, or several if there are two or more.
 
     A small look is enough for most pictures of one digit; only where it finds more ink than the

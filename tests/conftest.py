@@ -128,7 +128,7 @@ def networks(shipped):
 @pytest.fixture(scope="session")
 def read_file(shipped):
     """What predict says of a picture file: a function to a Prediction, None if it has no ink."""
-    from digits.reading import reader
+    from digits.reading import digit_reader
 
-    read = reader(*shipped)
+    read = digit_reader(*shipped)
     return lambda file: next(iter(read([str(file)])), None)

@@ -196,6 +196,14 @@ def test_a_mistake_ends_a_command_with_one_line_and_status_1(error, line):
     assert (done.returncode, done.stderr) == (1, line)
 
 
+@pytest.mark.parametrize("command", ["mnist_keras.py --mode train", "mnist_parser.py"])
+def test_a_package_that_is_missing_is_named_in_one_line(command):
+    done = run("-S", *command.split())  # -S: without the folder of installed packages
+    line = r"mnist_\w+\.py: the package \w+ is missing; pip install -r .*requirements.txt\n"
+    assert done.returncode == 1
+    assert re.fullmatch(line, done.stderr)
+
+
 def test_a_bug_is_not_hidden():
     code = "from classifier.console import *\nwith one_line_errors():\n raise KeyError('x')"
     assert "Traceback" in run("-c", code).stderr

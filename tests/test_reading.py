@@ -8,7 +8,7 @@ from PIL import Image
 
 import mnist_keras
 from classifier.report import UNSURE
-from digits.reading import EVEN, reader
+from digits.reading import EVEN, digit_reader
 from mnist_keras import predict
 from setting import Setting
 from tests.networks import DATA
@@ -73,7 +73,7 @@ def test_one_digit_is_one_digit_and_sure(page, answers):
 
 
 def test_what_the_judge_takes_for_no_digit_is_not_sure(page, shipped):
-    read = reader(shipped[0], lambda images: np.full(len(images), 0.1, np.float32))
+    read = digit_reader(shipped[0], lambda images: np.full(len(images), 0.1, np.float32))
     (row,) = read([str(page[0] / "single.png")])
     assert row.label == page[2] and row.confidence == pytest.approx(0.1)
     assert row.second_confidence <= row.confidence
@@ -81,7 +81,7 @@ def test_what_the_judge_takes_for_no_digit_is_not_sure(page, shipped):
 
 def test_a_picture_of_more_than_two_tones_is_not_answered_for_sure(tmp_path, shipped):
     draw_pole().save(tmp_path / "pole.png")
-    read = reader(shipped[0], lambda images: np.ones(len(images), np.float32))
+    read = digit_reader(shipped[0], lambda images: np.ones(len(images), np.float32))
     (row,) = read([str(tmp_path / "pole.png")])
     assert row.label == "1" and row.confidence == EVEN
 
