@@ -187,6 +187,10 @@ class Setting:
         """Whether the field has been set, even if to its default."""
         return getattr(Setting, name).name in vars(self)
 
+    def chosen(self, name: str) -> Any:
+        """The field's value if it has been set, else None."""
+        return vars(self).get(getattr(Setting, name).name)
+
     def replace(self, **values) -> "Setting":
         """A copy with other values; a default that follows other fields goes on doing so."""
         return type(self)(**(vars(self) | values))

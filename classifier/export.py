@@ -1,8 +1,8 @@
-"""A trained network as files for other programs: raw pixels go in, probabilities come out.
+"""A trained network as a file for other programs: from pixels, uint8, to probabilities.
 
-Keras writes every format (model.save, model.export). Here is what surrounds that: the scaling of
-the pixels becomes part of the network, input and output get names, what was written is read back
-and its answers are compared, and a README.txt beside it says how to use it.
+Keras writes every format (model.save, model.export). Here the scaling of the pixels becomes part of
+the network, input and output get names, the file is read back and its outputs are compared, and a
+README.txt says how to use it.
 """
 
 import importlib
@@ -21,25 +21,23 @@ from classifier.batches import rescale, to_model_input
 from classifier.console import InputError, printable
 from classifier.files import atomic_folder
 
-# The most that a chance may differ between the network and the file. Another order of adding up
-# makes 5e-7, bfloat16 3e-3, red and blue exchanged 0.3.
-ROUNDING = 1e-4
-# The same with weights in float16: the shipped network's probabilities then differ by 5e-4.
-HALF_ROUNDING = 1e-2
-# With 224×224 pixels a few seconds' work.
-PICTURES_COMPARED = 16
-# What Python, TensorFlow and OpenVINO raise if the disk does not take a file.
+# Most difference of a probability from the network's: another order of sums makes 5e-7, bfloat16
+# 3e-3, red and blue exchanged 0.3. With weights in float16 the shipped network's differ by 5e-4.
+TOLERANCE, HALF_TOLERANCE = 1e-4, 1e-2
+# A few seconds' work at 224×224.
+IMAGES_COMPARED = 16
+# What Python, TensorFlow and OpenVINO raise if a file can't be written.
 DISK_ERRORS = (OSError, tf.errors.OpError, RuntimeError)
 
 
 class Format(NamedTuple):
-    """What a network is written to in a format, by what, and how a program uses it."""
+    """A format: what writes it, what reads it, and the lines of Python that use it."""
 
-    name: str  # Keras's own
+    name: str  # Keras's
     file: str  # or folder
     needs: tuple[str, ...]  # the packages that write it, besides the program's own
     checked_with: str  # the package that reads it back
-    runtime: str  # the package with which others read it; then their lines of code
+    runtime: str  # the package that README.txt recommends; then the lines of code
     module: str
     loads: str
     answers: str  # float32 [classes] to pixels, uint8 [1, height, width, 3]
@@ -191,7 +189,7 @@ def export_network(
     place = folder / (f"{format}-half" if half else format)
     network = with_rescaling(model)
     way = ARTICLE if as_article else TUNED
-    text = readme(form, way, *picture_size(model), len(classes), note)
+    text = readme(form, way, *image_size(model), len(classes), note)
     with atomic_folder(place) as partial:
         try:
             write_network(network, partial / form.file, form.name, half)
@@ -199,8 +197,8 @@ def export_network(
             (partial / "README.txt").write_text(text, encoding="utf-8")
         except DISK_ERRORS as error:
             # TensorFlow names one of its own files first.
-            said = getattr(error, "strerror", None) or str(error).partition("\n")[0].split("; ")[-1]
-            raise InputError(f"{place}: can't be written ({said}); is the disk full?") from error
+            why = getattr(error, "strerror", None) or str(error).partition("\n")[0].split("; ")[-1]
+            raise InputError(f"{place}: can't be written ({why}); is the disk full?") from error
         checked = compare_outputs(model, partial / form.file, format, half)
     print(f"{printable(str(place / form.file))}: {megabytes(place):.1f} MB, {checked}")
     print(f"how to use it: {printable(str(place / 'README.txt'))}")
@@ -219,16 +217,16 @@ def with_rescaling(model: keras.Model) -> keras.Model:
     if others:
         # LiteRT's, ONNX's and OpenVINO's files would be written without a complaint, and not run.
         raise InputError(f"the network computes in {', '.join(others)}; export needs float32")
-    picture = keras.Input((*picture_size(model), 3), dtype="uint8", name="picture")
+    picture = keras.Input((*image_size(model), 3), dtype="uint8", name="picture")
     scaled = keras.layers.Rescaling(1 / 255, dtype="float32")(picture)
     if keras.config.image_data_format() == "channels_first":
         scaled = keras.layers.Permute((3, 1, 2), dtype="float32")(scaled)
-    # Else Keras's layers that vary pictures go on doing so in the file.
+    # training=False, or Keras's Random* layers would stay active in the file.
     return keras.Model(picture, {"chances": model(scaled, training=False)}, name="network")
 
 
-def picture_size(model: keras.Model) -> tuple[int, int]:
-    """The height and width of the pictures that the network takes."""
+def image_size(model: keras.Model) -> tuple[int, int]:
+    """The height and width of the network's input."""
     _, *shape = model.input_shape
     first = keras.config.image_data_format() == "channels_first"
     return tuple(shape[1:] if first else shape[:2])
@@ -239,7 +237,7 @@ def write_network(network: keras.Model, path: Path, name: str, half: bool) -> No
 
     Raises:
         InputError: the format has no such layers.
-        OSError, tf.errors.OpError, RuntimeError: the disk does not take it.
+        OSError, tf.errors.OpError, RuntimeError: the file can't be written.
     """
     if name == "keras":
         network.save(path)
@@ -255,12 +253,12 @@ def write_network(network: keras.Model, path: Path, name: str, half: bool) -> No
     except DISK_ERRORS:
         raise
     except Exception as error:  # each converter has its own
-        said = str(error).partition("\n")[0]
-        raise InputError(f"this network can't be written as {name}: {said}") from error
+        first_line = str(error).partition("\n")[0]
+        raise InputError(f"this network can't be written as {name}: {first_line}") from error
 
 
 def class_lines(classes: Sequence[str]) -> bytes:
-    """The names as UTF-8, one a line; what would break a line or is no text is escaped."""
+    """The names as UTF-8, one a line; line breaks and bytes that are no text are escaped."""
     lines = [
         name if len(f"{name}.".splitlines()) == 1 else printable(name)  # "." for a break at the end
         for name in classes
@@ -278,10 +276,10 @@ def readme(
 
 
 def compare_outputs(model: keras.Model, path: Path, format: str, half: bool) -> str:
-    """Read what was written back and compare its answers; what came of it, in a few words.
+    """Read the file back and compare its outputs with the model's; returns the result in words.
 
     Raises:
-        InputError: it can't be read, or answers otherwise than by a rounding.
+        InputError: it can't be read, or the outputs differ by more than TOLERANCE.
     """
     package = FORMATS[format].checked_with
     if importlib.util.find_spec(package) is None:
@@ -293,10 +291,12 @@ def compare_outputs(model: keras.Model, path: Path, format: str, half: bool) -> 
         try:
             answered = np.asarray(run_exported(path, format, pictures))
         except Exception as error:  # each runtime has its own
-            said = str(error).partition("\n")[0]
-            raise InputError(f"{package} can't read the file, which was removed: {said}") from error
+            first_line = str(error).partition("\n")[0]
+            raise InputError(
+                f"{package} can't read the file, which was removed: {first_line}"
+            ) from error
     difference = np.abs(answered - expected).max()
-    if not difference <= (HALF_ROUNDING if half else ROUNDING):  # so that NaN is one too
+    if not difference <= (HALF_TOLERANCE if half else TOLERANCE):  # so that NaN is one too
         raise InputError(
             f"--format {format}: in {package} the chances differ by up to {difference:.1g} from "
             "the network's; the file was removed"
@@ -306,14 +306,14 @@ def compare_outputs(model: keras.Model, path: Path, format: str, half: bool) -> 
 
 
 def sample_images(model: keras.Model) -> np.ndarray:
-    """Pictures for which a network has many answers: uint8 [n, height, width, 3].
+    """Images to compare outputs on: uint8 [n, height, width, 3].
 
-    Coloured squares, light and dark. For plain noise MNIST's network says 8, always.
+    Of coloured squares, light and dark; for plain noise MNIST's network always says 8.
     """
-    height, width = picture_size(model)
+    height, width = image_size(model)
     random = np.random.default_rng(0)
-    squares = random.integers(0, 256, (PICTURES_COMPARED, 4, 4, 3))
-    squares = squares * random.random((PICTURES_COMPARED, 1, 1, 1))
+    squares = random.integers(0, 256, (IMAGES_COMPARED, 4, 4, 3))
+    squares = squares * random.random((IMAGES_COMPARED, 1, 1, 1))
     large = squares.repeat(-(-height // 4), axis=1).repeat(-(-width // 4), axis=2)
     return large[:, :height, :width].astype(np.uint8)
 

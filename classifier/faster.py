@@ -1,13 +1,10 @@
-"""The same network in less time: layers exchanged for ones of ours that compute the same.
+"""The same network in less time: some layers are replaced by ones that compute the same faster.
 
-`faster(build_model(setting))` is the network that is trained, validated, evaluated and predicted
-with. What is exchanged is decided by what each layer is: its type, activation, rate, strides and
-so on. Whatever is not known to compute the same stays as Keras has it; so does a model that is no
-`Sequential`.
+A layer is replaced only if its type and all its options are known; so a Sequential of any layers
+may be passed, and what isn't known stays Keras's own.
 
-What to exchange was read off profiles (tf.profiler) of training steps with 128 pictures in
-bfloat16 on two cores (Zen 5). With all of it, a step of the article's network takes three fifths
-of its time.
+What to replace was read off profiles (tf.profiler) of training steps of 128 images in bfloat16 on
+two cores (Zen 5). A step of the article's network takes three fifths of its time.
 """
 
 import contextlib
@@ -22,16 +19,14 @@ from keras import layers
 from classifier.hardware import runs_on_cpu
 from classifier.machine import cpu_count
 
-# Up to so many outputs a side the filter gradient is faster as one matrix product: for 3×3 of
-# 256 channels it takes a third of oneDNN's time in bfloat16, for 7×7 more in float32.
+# For an output of 3×3 the filter gradient takes a third of oneDNN's time as one matrix product; for
+# one of 7×7 it takes longer.
 MAX_SIDE_MULTIPLIED = 4
-# A batch is computed in as many parts at the same time, one a core: the cores then wait for each
-# other once a step, not in every layer.
+# Parts of a batch, one a core: the cores wait for each other once a step, not in every layer.
 SPLITS = min(2, cpu_count())
 
-# Layers whose output for a picture depends on that picture alone, so that a batch can be split.
-# BatchNormalization is not among them.
-PER_PICTURE = (
+# Layers that treat each image of a batch on its own, which BatchNormalization doesn't.
+PER_IMAGE = (
     *(layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Dense),
     *(layers.MaxPooling2D, layers.AveragePooling2D, layers.ZeroPadding2D, layers.Cropping2D),
     *(layers.GlobalMaxPooling2D, layers.GlobalAveragePooling2D, layers.Flatten, layers.Dropout),
@@ -43,35 +38,33 @@ PER_PIXEL = (
     *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Rescaling),
     layers.Dropout,
 )
-# What a layer has for its kernel and for its bias.
+# Of a layer's kernel and of its bias.
 WEIGHT_OPTIONS = ("initializer", "regularizer", "constraint")
 # Layers whose output at a pixel depends on a window of the input.
 WINDOWED = (layers.Conv2D, layers.MaxPooling2D, layers.AveragePooling2D)
 
 
 def faster(model: keras.Model, grayscale: bool) -> keras.Model:
-    """A network that computes what the model computes, from the same pictures, in less time.
-
-    Its layers have the model's weights and names, so that files of weights fit both.
+    """A model that computes the same in less time; files of weights fit both.
 
     Args:
-        model: built, and not yet trained; its layers may go on as layers of the result.
-        grayscale: all pictures that it will be given are grey: red, green and blue are the same.
+        model: built; the result may share its layers. Only a Sequential is changed.
+        grayscale: red, green and blue will be the same in all images.
     """
     if type(model) is not keras.Sequential or keras.backend.image_data_format() != "channels_last":
         return model
     chain = replace_layers(model.layers, grayscale) if runs_on_cpu() else model.layers
-    can_split = runs_on_cpu() and all(map(is_per_picture, model.layers))
+    can_split = runs_on_cpu() and all(map(is_per_image, model.layers))
     return SplitSequential(
         [keras.Input(model.input_shape[1:]), *chain],
-        parts=SPLITS if can_split else 1,
-        seen=used_size(model),
+        splits=SPLITS if can_split else 1,
+        used_size=used_size(model),
         name=model.name,
     )
 
 
 def replace_layers(chain: list[layers.Layer], grayscale: bool) -> list[layers.Layer]:
-    """The layers of a Sequential, some of them exchanged for faster ones with the same weights."""
+    """The layers of a Sequential, some of them replaced by faster ones with the same weights."""
     result = []
     relu_is_due = False
     for layer, following in itertools.zip_longest(chain, chain[1:]):
@@ -79,7 +72,7 @@ def replace_layers(chain: list[layers.Layer], grayscale: bool) -> list[layers.La
         if kind is layers.Conv2D and can_be_copied(layer):
             relu_is_due = is_relu(layer) and type(following) is layers.MaxPooling2D
             changes = {"activation": "linear"} if relu_is_due else {}
-            changes |= {"grayscale": grayscale, "plain": is_unpadded(layer)}
+            changes |= {"grayscale": grayscale, "unpadded": is_unpadded(layer)}
             layer = copy_layer(Conv2D, layer, **changes)
         elif kind is layers.MaxPooling2D and relu_is_due:
             layer, relu_is_due = copy_layer(MaxPooling2D, layer), False
@@ -91,19 +84,19 @@ def replace_layers(chain: list[layers.Layer], grayscale: bool) -> list[layers.La
 
 
 def copy_layer(kind: type[layers.Layer], layer: layers.Layer, **changes: Any) -> layers.Layer:
-    """A layer of that kind that is otherwise as the given one, but for the changes."""
+    """A layer of another class with the same config, but for the changes, and the same weights."""
     new = kind.from_config(layer.get_config() | changes)
     new.build(layer.input.shape)
     new.set_weights(layer.get_weights())
     return new
 
 
-def is_per_picture(layer: layers.Layer) -> bool:
-    """Whether its output for a picture is known to depend on that picture alone."""
+def is_per_image(layer: layers.Layer) -> bool:
+    """Whether the layer is known to treat each image of a batch on its own."""
     rank = len(layer.input.shape)
     axes = np.atleast_1d(getattr(layer, "axis", -1))  # of a normalization, or of Softmax
     return (
-        type(layer) in PER_PICTURE
+        type(layer) in PER_IMAGE
         and has_plain_options(layer)
         and all(axis % rank != 0 for axis in axes)
         and scale_rank(layer) < rank
@@ -111,34 +104,34 @@ def is_per_picture(layer: layers.Layer) -> bool:
 
 
 def is_per_pixel(layer: layers.Layer) -> bool:
-    """Whether its output at a pixel is known to depend on that pixel alone, wherever it is."""
+    """Whether the layer is known to treat each pixel on its own, and all of them alike."""
     # A scale with one axis is one of the channels.
     return type(layer) in PER_PIXEL and has_plain_options(layer) and scale_rank(layer) <= 1
 
 
 def has_plain_options(layer: layers.Layer) -> bool:
-    """Whether the layer has no option that could make one pixel or picture depend on others."""
+    """Whether the layer has no option that could make a pixel or an image depend on others."""
     return (
         is_keras_activation(getattr(layer, "activation", None))
-        and not layer.activity_regularizer  # a mean over the batch, of all that comes out
+        and not layer.activity_regularizer  # a mean over the whole batch
         and getattr(layer, "noise_shape", None) is None
     )
 
 
 def scale_rank(layer: layers.Layer) -> int:
-    """How many axes the arrays have that the layer was given to scale with; 0 for numbers."""
+    """The rank of the array that a Rescaling or ELU scales with; 0 for a number."""
     names = {layers.Rescaling: ("scale", "offset"), layers.ELU: ("alpha",)}.get(type(layer), ())
     return max((np.ndim(getattr(layer, name)) for name in names), default=0)
 
 
 def is_keras_activation(function: Any) -> bool:
-    """Whether it is None or one of keras.activations, all of which keep to a pixel."""
+    """Whether it is None or one of keras.activations, all of which treat each pixel alone."""
     name = getattr(function, "__name__", "")
     return function is None or getattr(keras.activations, name, None) is function
 
 
 def can_be_copied(layer: layers.Conv2D) -> bool:
-    """Whether the layer's config says all of it: no function in it is the user's own."""
+    """Whether the layer is fully described by its config: no function is the user's own."""
     names = [f"{a}_{b}" for a in ("kernel", "bias") for b in WEIGHT_OPTIONS]
     options = [getattr(layer, name) for name in names]
     own = [option for option in options if option and not option.__module__.startswith("keras.")]
@@ -146,12 +139,12 @@ def can_be_copied(layer: layers.Conv2D) -> bool:
 
 
 def is_relu(layer: layers.Conv2D) -> bool:
-    # An activity regularizer would see what comes before the ReLU.
+    # An activity regularizer has to see the ReLU's output.
     return layer.activation is keras.activations.relu and not layer.activity_regularizer
 
 
 def is_unpadded(layer: layers.Conv2D) -> bool:
-    """Whether its window moves from pixel to pixel and nothing is added at the edges."""
+    """Whether strides, dilation and groups are 1, and nothing is padded."""
     ones = (layer.strides, layer.dilation_rate, layer.groups) == ((1, 1), (1, 1), 1)
     return ones and layer.padding == "valid" and layer.data_format == "channels_last"
 
@@ -161,11 +154,11 @@ def drops_half(layer: layers.Dropout) -> bool:
 
 
 def used_size(model: keras.Sequential) -> tuple[int, int]:
-    """The rows and columns, from the first on, that can change what the network computes.
+    """The first rows and columns of the input that can change the output.
 
-    Of 28×28 pixels the article's network uses 26×26: its second pooling drops the last row and
-    column of 11×11. Leaving them out saves a sixth of the arithmetic. A layer that isn't known
-    here, or has an option that isn't, is taken to use everything.
+    Of 28×28 pixels the article's network uses 26×26, since its second pooling drops the last row
+    and column of 11×11; cropping them saves a sixth of the arithmetic. An unknown layer or option
+    is taken to use everything.
     """
     used = None  # of the layer's output; None is all
     for layer in reversed(model.layers):
@@ -186,7 +179,7 @@ def used_size(model: keras.Sequential) -> tuple[int, int]:
 
 
 def is_unpadded_window(layer: layers.Layer) -> bool:
-    """Whether its output at a pixel is known to depend on a window of the input alone."""
+    """Whether an output is known to depend on a window of the input alone, without padding."""
     return (
         type(layer) in WINDOWED
         and has_plain_options(layer)
@@ -197,70 +190,70 @@ def is_unpadded_window(layer: layers.Layer) -> bool:
 
 @keras.saving.register_keras_serializable("classifier")
 class SplitSequential(keras.Sequential):
-    """A Sequential that computes the parts of a batch side by side, of the pixels that it sees.
+    """A Sequential that computes a batch in parts, side by side, and crops the images.
 
     Args:
-        parts: how many; the result doesn't depend on it if each picture is treated on its own.
-        seen: the first so many rows and columns are looked at; None for all.
+        splits: the number of parts; it doesn't change the result if all layers are PER_IMAGE.
+        used_size: the rows and columns that are kept, from the first on; None for all.
     """
 
-    def __init__(self, *arguments, parts: int = 1, seen: tuple[int, int] | None = None, **options):
+    def __init__(
+        self, *arguments, splits: int = 1, used_size: tuple[int, int] | None = None, **options
+    ):
         super().__init__(*arguments, **options)
-        self.parts, self.seen = parts, seen
+        self.splits, self.used_size = splits, used_size
 
     def call(self, images: tf.Tensor, training: bool | None = None, mask=None) -> tf.Tensor:
         count = tf.shape(images)[0]
-        rows, columns = self.seen or images.shape[1:3]
-        starts = [count * part // self.parts for part in range(self.parts + 1)]
+        rows, columns = self.used_size or images.shape[1:3]
+        starts = [count * index // self.splits for index in range(self.splits + 1)]
         outputs = []
         for start, end in itertools.pairwise(starts):
             # No part is empty, which TensorFlow's fused convolution would refuse.
-            part = images[start : tf.maximum(end, start + 1)]
-            seen = part[:, :rows, :columns]
-            outputs.append(super().call(seen, training=training)[: end - start])
+            part = images[start : tf.maximum(end, start + 1), :rows, :columns]
+            outputs.append(super().call(part, training=training)[: end - start])
         return tf.concat(outputs, 0)
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"parts": self.parts, "seen": self.seen}
+        return super().get_config() | {"splits": self.splits, "used_size": self.used_size}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects=None) -> "SplitSequential":
         model = super().from_config(config, custom_objects)
-        model.parts, model.seen = config["parts"], tuple(config["seen"])
+        model.splits, model.used_size = config["splits"], tuple(config["used_size"])
         return model
 
 
-# The classes below have the names of Keras's: Keras names the weights in its files after them.
+# The classes below have Keras's names, after which Keras names the weights in its files.
 
 
 @keras.saving.register_keras_serializable("classifier")
 class Conv2D(layers.Conv2D):
-    """Keras's, with a faster convolution where there is one.
+    """Keras's, with a faster convolution if it is unpadded.
 
     Args:
-        plain: is_unpadded holds; else the convolution is Keras's.
+        unpadded: as is_unpadded says; else the convolution is Keras's.
         grayscale: the input's channels are all the same.
     """
 
-    def __init__(self, *arguments, plain: bool, grayscale: bool, **options):
+    def __init__(self, *arguments, unpadded: bool, grayscale: bool, **options):
         super().__init__(*arguments, **options)
-        self.plain, self.grayscale = plain, grayscale
+        self.unpadded, self.grayscale = unpadded, grayscale
 
     def convolution_op(self, images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        if not self.plain:
+        if not self.unpadded:
             return super().convolution_op(images, kernel)
         outputs = (
             n - window + 1 for n, window in zip(images.shape[1:3], kernel.shape[:2], strict=True)
         )
         if max(outputs) <= MAX_SIDE_MULTIPLIED:
             return convolve_to_few(images, tf.convert_to_tensor(kernel))
-        if self.grayscale:
-            # One channel with the sum of the kernel's.
+        if self.grayscale:  # one channel, with the sum of the kernel's channels
             images, kernel = images[..., :1], tf.reduce_sum(kernel, 2, keepdims=True)
         return tf.nn.conv2d(images, kernel, 1, "VALID")
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"plain": self.plain, "grayscale": self.grayscale}
+        return super().get_config() | {"unpadded": self.unpadded, "grayscale": self.grayscale}
 
 
 @tf.custom_gradient
@@ -289,7 +282,7 @@ def convolve_to_few(images: tf.Tensor, kernel: tf.Tensor):
 
 @keras.saving.register_keras_serializable("classifier")
 class MaxPooling2D(layers.MaxPooling2D):
-    """Keras's, and then the ReLU that the convolution before it has left to it."""
+    """Keras's, followed by the ReLU of the convolution before it."""
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         return tf.nn.relu(super().call(images))
@@ -297,7 +290,7 @@ class MaxPooling2D(layers.MaxPooling2D):
 
 @keras.saving.register_keras_serializable("classifier")
 class Dropout(layers.Dropout):
-    """Keras's at a rate of 0.5, which needs one random bit a value; Keras draws 32."""
+    """Keras's at a rate of 0.5, with one random bit a value; Keras draws 32."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training:

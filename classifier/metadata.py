@@ -45,11 +45,11 @@ def write_metadata(
     It is called when all checks have passed. A resumed run that has more epochs now says so.
 
     Args:
-        setting: of the training, with nothing left open.
-        network_config: the network as build_model has it, as network_config gives it.
+        setting: complete, as resolved_setting returns it.
+        network_config: of the network that build_model makes.
         trained_on: what the pictures are.
-        handwriting: they are like MNIST's, so that a person's are to be cleaned up.
-        mean_std: mean and spread by which the network centres its pictures.
+        handwriting: they are like MNIST's: predict cleans up a person's pictures.
+        mean_std: of the training images' pixels, by which the network normalizes them.
         training: the files to learn from.
         validation: the files held out.
     """
@@ -63,9 +63,8 @@ def write_metadata(
             print(change)
     metadata = {"classes": list(training.class_indices)}
     metadata |= {name: getattr(setting, name) for name in SAVED_FIELDS if name != "label_nums"}
-    if not setting.is_set("batch_size"):
-        metadata["batch_size"] = None  # as many as suit the set
     metadata |= {
+        "batch_size": setting.chosen("batch_size"),
         "handwriting": handwriting,
         "ground": mean_std,
         "trained_on": trained_on,
@@ -86,10 +85,10 @@ def write_metadata(
 def network_config(model: keras.Model) -> dict[str, Any]:
     """Keras's config of the network, with layers' indices for names, which Keras numbers on."""
     text = model.to_json()
-    for place, layer in enumerate(json.loads(text)["config"]["layers"]):
+    for index, layer in enumerate(json.loads(text)["config"]["layers"]):
         # A layer class of one's own whose __init__ takes no name has none in its config.
         name = layer.get("name", layer["config"].get("name"))
-        text = text.replace(f'"{name}"', f'"{place}"')
+        text = text.replace(f'"{name}"', f'"{index}"')
     return json.loads(text)
 
 
@@ -117,7 +116,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         if mean_std is not None and not (
             len(mean_std) == 2 and 0 <= mean_std[0] <= 1 >= mean_std[1] > 0
         ):
-            raise ValueError("ground is no mean and spread of pixels")
+            raise ValueError("ground is no mean and standard deviation of pixels")
         if "network" in metadata:
             config_difference(metadata["network"], metadata["network"])  # raises unless it is one
     except FileNotFoundError:
@@ -222,10 +221,8 @@ def resumed_setting(setting: Any, folder: Path, classes: list[str]) -> Any:
     begun = metadata.get("epochs")
     if not (setting.is_set("epochs") and type(begun) is int and setting.epochs > begun):
         setting = with_metadata(setting, metadata, ["epochs"], folder)
-    for what, names in (
-        ("new", set(classes) - set(metadata["classes"])),
-        ("gone", set(metadata["classes"]) - set(classes)),
-    ):
+    now, then = set(classes), set(metadata["classes"])
+    for what, names in (("new", now - then), ("gone", then - now)):
         if names:
             raise InputError(
                 f"{setting.train_dir}: classes that are {what} since the training in {folder} "
@@ -317,23 +314,20 @@ def select_held_out(iterator: DirectoryIterator, folder: Path) -> None:
 
 def config_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
     """The first difference between two networks' configs, in words; None if there is none."""
-    present, here = then["config"]["layers"], now["config"]["layers"]
-    if len(present) != len(here):
-        return f"it had {len(present)} layers, now {len(here)}"
-    for place, (old, new) in enumerate(zip(present, here, strict=True)):
-        layer = f"layer {place}, {old['class_name']},"
+    old_layers, new_layers = then["config"]["layers"], now["config"]["layers"]
+    if len(old_layers) != len(new_layers):
+        return f"it had {len(old_layers)} layers, now {len(new_layers)}"
+    for index, (old, new) in enumerate(zip(old_layers, new_layers, strict=True)):
+        layer = f"layer {index}, {old['class_name']},"
         if old["class_name"] != new["class_name"]:
             return f"{layer} is now {new['class_name']}"
         for key in sorted(old["config"].keys() & new["config"].keys() - set(INCIDENTAL)):
-            before, after = (
-                without_incidental(old["config"][key]),
-                without_incidental(new["config"][key]),
-            )
+            before = without_incidental(old["config"][key])
+            after = without_incidental(new["config"][key])
             if before != after:
                 return f"{layer} had {key} {before!r}, now {after!r}"
-        if without_incidental(old.get("inbound_nodes")) != without_incidental(
-            new.get("inbound_nodes")
-        ):
+        inputs = [without_incidental(one.get("inbound_nodes")) for one in (old, new)]
+        if inputs[0] != inputs[1]:
             return f"{layer} had other inputs"
     return None
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from classifier.console import InputError
 
-# Larger numbers than pictures have, so that the answers of a network without a softmax are far
-# from 1 together, also before it has learned anything.
-NOISE = 10.0
-# Chances in bfloat16 are rounded to a 256th of themselves.
+# Of the random input. So large that the outputs of an untrained network without a softmax don't sum
+# to about 1.
+NOISE_STD = 10.0
+# bfloat16 rounds probabilities to a 256th of themselves.
 ROUNDING = 0.01
 
 
@@ -40,12 +40,11 @@ def choose_build_fn(build_fn: BuildFn | None, build_model: BuildFn) -> BuildFn:
 
 
 def build_checked(build_model: BuildFn, setting: Any) -> keras.Model:
-    """The network that build_model makes of a Setting, checked: input_shape to label_nums outputs.
+    """The network that build_model makes of a Setting, checked.
 
     Raises:
-        InputError: build_model fails, as when Keras refuses its layers; it is no Sequential and no
-            keras.Model(inputs, outputs); what goes in or comes out is not what the program gives
-            and reads; or it can't be trained or described.
+        InputError: build_model fails; or what it returns is no Sequential or functional model from
+            input_shape to label_nums probabilities, or can't be saved or trained.
     """
     try:
         model = build_model(setting)
@@ -74,22 +73,19 @@ def build_checked(build_model: BuildFn, setting: Any) -> keras.Model:
 
 
 def reason(error: Exception) -> str:
-    """What Keras says is wrong, without colours, and without what it tells of the call.
-
-    What others than Keras say makes little sense without the kind of the error.
-    """
+    """The first line of Keras's message, without colors; of other errors, with their type."""
     lines = [line for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines() if line]
     first = " ".join(lines[: 2 if str(error).startswith("Exception encountered") else 1])
     return first if first and type(error) is ValueError else f"{type(error).__name__}: {first}"
 
 
 def check_layers(model: keras.Model) -> None:
-    """Raise InputError if there are layers that can't be trained here, or not described."""
+    """Raise InputError if a layer has no config, or can't be trained here."""
     try:
         model.to_json()
     except Exception as error:  # of a layer's own get_config, or Keras's that there should be one
-        said = " ".join(str(error).strip().partition("\n\n")[0].split())
-        raise InputError(f"build_model: a layer can't be described: {said}") from error
+        message = " ".join(str(error).strip().partition("\n\n")[0].split())
+        raise InputError(f"build_model: a layer can't be described: {message}") from error
     for weights in model.trainable_variables:
         if weights.dtype != "float32":
             raise InputError(
@@ -97,7 +93,7 @@ def check_layers(model: keras.Model) -> None:
                 "float32 are trained"
             )
     for layer in model.layers:
-        # Keras 3.15 adds it to the loss as it is, and TensorFlow refuses the sum.
+        # Keras 3.15 adds it to the float32 loss without a cast, which TensorFlow refuses.
         if layer.activity_regularizer is not None and layer.compute_dtype != "float32":
             raise InputError(
                 f"build_model: layer {layer.name} regularizes its activity in "
@@ -106,16 +102,16 @@ def check_layers(model: keras.Model) -> None:
 
 
 def check_probabilities(model: keras.Model) -> None:
-    """Raise InputError if the network's outputs are no probabilities, which the loss needs."""
+    """Raise InputError if the outputs are not probabilities, which the loss needs."""
     last = model.layers[-1]
     activation = getattr(last, "activation", None)
-    if activation is keras.activations.softmax:  # most networks, and nothing has to be computed
+    if activation is keras.activations.softmax:  # nothing has to be computed
         return
-    noise = np.random.default_rng(0).normal(scale=NOISE, size=(4, *model.input_shape[1:]))
-    answers = np.asarray(model(noise, training=False), np.float32)
-    if not (answers.min() >= 0 and np.allclose(answers.sum(axis=1), 1, atol=ROUNDING)):
+    noise = np.random.default_rng(0).normal(scale=NOISE_STD, size=(4, *model.input_shape[1:]))
+    outputs = np.asarray(model(noise, training=False), np.float32)
+    if not (outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1, atol=ROUNDING)):
         has = f"the activation {activation.__name__}" if activation else "no activation"
         raise InputError(
-            f"build_model: what its last layer, {type(last).__name__} with {has}, answers are no "
-            'chances, each 0 or more and together 1; activation="softmax" makes them'
+            f"build_model: the outputs of its last layer, {type(last).__name__} with {has}, are "
+            'no probabilities, each 0 or more and together 1; activation="softmax" makes them'
         )

@@ -1,4 +1,7 @@
-"""How to train: the article's way and the tuned one, each a value that says all of it."""
+"""Two ways to train: the article's, and the tuned one, which is faster and more accurate.
+
+What was tried, and what it brought: docs/figures.md.
+"""
 
 import math
 from collections.abc import Callable
@@ -19,54 +22,44 @@ from classifier.pictures import ImageSet, mean_and_std
 
 # Larger batches than the article's 32 keep two cores busier.
 BATCH_SIZE = 128
-# More pixels than these a batch take gigabytes: at 224×224 128 pictures had a peak of 6 GB.
+# Batches of 128 images of 224×224 took 6 GB of memory.
 MAX_BATCH_PIXELS = 16 * 224 * 224
-# Fewer steps than these an epoch are too few to learn from: small sets get smaller batches.
+# An epoch of fewer steps teaches too little: small sets get smaller batches.
 MIN_STEPS, MIN_BATCH_SIZE = 64, 16
-# With half of this peak 55 instead of 50 of MNIST's 11,996 held out are wrong after 8 epochs.
+# Half as much gets a tenth more of MNIST's validation images wrong.
 PEAK_LEARNING_RATE = 3e-3
-# With an even fall of its learning rate, 50 are wrong after 4 epochs, along a cosine 61. A short
-# warm-up, and a memory of a hundred steps for squared gradients, gain a little more.
-WARMUP, BETA_2 = 0.05, 0.99  # WARMUP: a share of all steps
+# A share of all steps; and a memory of a hundred steps for squared gradients. Both gain a little.
+WARMUP, BETA_2 = 0.05, 0.99
 WEIGHT_DECAY = 0.05
-# A training of fewer steps than these has to go further with each: after one epoch of 960 digits
-# 162 of 2,000 are wrong instead of 270, while MNIST's 400 steps teach more with 0.2.
+# In a training of few steps each has to be longer.
 FEW_STEPS, LENGTH, FEW_STEPS_LENGTH = 200, 0.2, 0.4
-# So few epochs are better spent on strokes as they are.
+# So few epochs learn more from strokes of their own width.
 SHORT_RUN_EPOCHS = 4
-# So many pictures, held-out ones among them, teach in 8 epochs what they do in 20: of MNIST's
-# held-out ones 50 are wrong then, after 11, 14, 16 or 20 epochs 46 to 52 (2 seeds each). In a
-# smaller set an epoch has fewer steps: 600 pictures of shapes are told apart with 0.99, then 1.00.
+# More epochs teach a set as large as MNIST nothing more; in smaller sets an epoch has fewer steps.
 LARGE_SET, LARGE_SET_EPOCHS = 40_000, 8
-# Between two calls of TensorFlow Keras's loop takes up to a tenth of the time of a step.
+# Keras's loop takes up to a tenth of a step's time between two calls of TensorFlow.
 STEPS_PER_EXECUTION = 8
 # Epochs after which a network that can learn from its pictures has begun to.
 PATIENCE = 5
-# The n-th weights count in the average as n to this power. Of 22,000 pictures of MNIST, held out
-# and test, it gets a tenth fewer wrong in epochs 16 to 20 (2 seeds); with 6 or 12, 7% fewer. After
-# one epoch, in which the weights change much, 3 gets 5% more wrong, 12 1% more (4 seeds).
+# The n-th weights count in the average as n to this power: the more, the faster they still change.
 AVERAGE_POWER, SHORT_RUN_POWER = 3, 12
-
-# Training batches by which BatchNormalization's statistics are measured for the average: with 40
-# val_acc is the same but for 0.01 (docs/figures.md).
+# Training batches that BatchNormalization's statistics are measured on; 40 give the same val_acc.
 STATISTICS_BATCHES = 10
 
 Batches = tf.data.Dataset | DirectoryIterator
 
 
 class Recipe(NamedTuple):
-    """All that makes a training what it is, but for the network and the weights it starts from."""
+    """What model.compile and model.fit are given."""
 
-    training: Callable[
-        [int], Batches
-    ]  # from the number of epochs done to the other epochs' batches
+    training: Callable[[int], Batches]  # the batches of all epochs after the first so many
     validation: Batches
-    steps_per_epoch: int  # an epoch
-    optimizer: Callable[[], keras.optimizers.Optimizer]  # makes it where its variables shall be
+    steps_per_epoch: int
+    optimizer: Callable[[], keras.optimizers.Optimizer]  # called in the strategy's scope
     majority_share: float  # the val_acc of always answering with the most frequent class
     shuffle: bool = False  # Keras puts the batches into another order in every epoch
-    steps_per_execution: int = 1  # of TensorFlow
-    average_power: int | None = None  # of the average of the weights; None for no average
+    steps_per_execution: int = 1
+    average_power: int | None = None  # of WeightAverage; None for no average
     grayscale: bool = False  # red, green and blue are the same in all images
     mean_std: tuple[float, float] | None = None  # of the pixels, to normalize them; None for none
 
@@ -82,15 +75,15 @@ def choose(
     """The recipe that the Setting names, for these pictures.
 
     Args:
-        setting: complete.
+        setting: complete, as metadata.resolved_setting returns it.
         training: the files to train on; those that can't be decoded are dropped from it.
         validation: the files held out, likewise.
         digits: the pictures are like MNIST's.
         own_pictures: they are a user's, and some may be broken.
-        add_digits: from images of digits and a seed to these and more of them.
+        add_digits: from images of digits and a seed to these and drawn ones.
 
     Raises:
-        InputError: as article; or no picture can be read.
+        InputError: no picture can be read; or the article's recipe is to run on several machines.
     """
     if setting.recipe == "article":
         for iterator in (training, validation) if own_pictures else ():
@@ -108,7 +101,7 @@ def choose(
         held_out,
         classes=setting.label_nums,
         epochs=setting.epochs,
-        batch_size=setting.batch_size if setting.is_set("batch_size") else None,
+        batch_size=setting.chosen("batch_size"),
         seed=setting.seed,
         flip=setting.horizontal_flip,
         strokes=digits,
@@ -116,11 +109,7 @@ def choose(
 
 
 def article(training: DirectoryIterator, validation: DirectoryIterator) -> Recipe:
-    """The article's recipe to the letter: rmsprop, pictures as the generators load them.
-
-    Raises:
-        InputError: there are several machines, of which the article knows nothing.
-    """
+    """The article's recipe to the letter: rmsprop, batches as the generators load them."""
     if workers.strategy:
         raise InputError("--recipe article trains on one machine; TF_CONFIG must not be set")
     return Recipe(
@@ -150,29 +139,28 @@ def tuned(
         held_out: to validate on.
         classes: how many there are.
         epochs: of the whole training.
-        batch_size: None for BATCH_SIZE, or fewer if the set is small or the pictures large.
+        batch_size: None for BATCH_SIZE, or fewer if the set is small or the images large.
         seed: of what is drawn at random.
         flip: learn from mirror images, too.
-        strokes: the pictures are handwriting, bright on dark, as MNIST's: vary the pen, and leave
-            some sharp. All others are normalized: a network hardly begins to learn what is dark on
-            white.
+        strokes: the images are like MNIST's: the strokes' width is varied, and half of the images
+            stay sharp. All others are normalized, or dark lines on white would teach nothing.
     """
     mean_std = None if strokes else mean_and_std(learned)
     grayscale = learned.grayscale and held_out.grayscale
     own = (learned.epoch_size, len(held_out.labels), grayscale, mean_std)
     counts, held, grayscales, mean_stds = zip(*workers.all_gather(own), strict=True)
     machines = len(counts)
-    count = machines * min(counts)  # all of them take as many steps, and validate in as many
+    count = machines * min(counts)  # each machine takes as many steps
     held_batches = min(*held, -(-max(held) // inference_batch_size(held_out.size)))
     room = machines * max(1, MAX_BATCH_PIXELS // math.prod(learned.size))
     usual = min(BATCH_SIZE, room, max(MIN_BATCH_SIZE, count // MIN_STEPS))
     batch = min(batch_size or usual, count)
     devices = len(hardware.device_names())
     batch = max(devices, batch - batch % devices)  # Keras takes no uneven shares
-    steps = count // batch  # those left over are others in every epoch
+    steps = count // batch  # the images left over are others in every epoch
     if steps >= MIN_STEPS:
         steps -= steps % STEPS_PER_EXECUTION
-    # Several devices fail at more than one (Keras 3.15, TensorFlow 2.21).
+    # With several devices steps_per_execution > 1 fails (Keras 3.15, TensorFlow 2.21).
     one_by_one = steps % STEPS_PER_EXECUTION or devices > 1
     short = epochs <= SHORT_RUN_EPOCHS
     return Recipe(
@@ -198,7 +186,7 @@ def tuned(
 
 
 def majority_share(labels: np.ndarray) -> float:
-    """The share of the most frequent label in int [n], the accuracy of always saying it."""
+    """The share of the most frequent label among labels, int [n]."""
     return float(np.bincount(labels).max() / len(labels))
 
 
@@ -211,13 +199,7 @@ def optimizer(epochs: int, steps: int) -> keras.optimizers.Optimizer:
 
 
 class TriangularSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises to its peak and falls to 0, both evenly.
-
-    Args:
-        peak: the highest.
-        steps: of the whole training.
-        warm_up: those in which it rises.
-    """
+    """A learning rate that rises linearly to its peak in warm_up steps, and falls to 0 in steps."""
 
     def __init__(self, peak: float, steps: int, warm_up: int):
         self.peak, self.steps, self.warm_up = peak, steps, warm_up
@@ -230,22 +212,20 @@ class TriangularSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class WeightAverage(keras.callbacks.Callback):
-    """Has an average of the weights validated and saved, in which later ones count more.
+    """Validates and saves a running average of the weights, in which later ones count more.
 
-    It wanders less from epoch to epoch than the weights themselves, so that the best val_acc says
-    more (polynomial-decay averaging: Shamir and Zhang 2013). It is over the weights after every
-    call of TensorFlow, which is every step or every eighth. Its variables are the optimizer's, and
-    are saved with them. Before validation the average and the weights change places; at the end of
-    the epoch, when the callbacks before this one have saved them so, they change back.
+    Polynomial-decay averaging (Shamir and Zhang 2013): val_acc changes less from epoch to epoch.
+    The average is updated after every call of TensorFlow, and saved with the optimizer's variables.
+    Weights and average are swapped before validation, and back at the end of the epoch, when the
+    callbacks before this one have saved the average.
 
-    BatchNormalization's moving mean and variance belong to other weights than the average's, and
-    with Keras's momentum of 0.99 to those of hundreds of steps ago. So they are measured anew for
-    the average before validation, as in SWA (Izmailov et al. 2018). Training doesn't use them.
+    BatchNormalization's moving statistics belong to other weights. They are measured anew for the
+    average before validation, as in SWA (Izmailov et al. 2018); training doesn't use them.
 
     Args:
         model: compiled.
         power: the n-th weights count as n to this power.
-        training: from the number of epochs done to the training batches; None to measure nothing.
+        training: a Recipe's training; None to leave BatchNormalization's statistics alone.
     """
 
     def __init__(
@@ -263,7 +243,7 @@ class WeightAverage(keras.callbacks.Callback):
             for layer in self.normalizations
             for variable in (layer.moving_mean, layer.moving_variance)
         ]
-        self.images: list[Any] = []  # of the first batches, once they are needed
+        self.images: list[Any] = []  # batches, loaded when they are first needed
         add = model.optimizer.add_variable_from_reference
         self.pairs = [(weights, add(weights, "average")) for weights in model.trainable_variables]
         self.count = model.optimizer.add_variable((), name="averaged")
@@ -283,7 +263,7 @@ class WeightAverage(keras.callbacks.Callback):
             average.assign(values)
 
     def on_train_begin(self, logs=None):
-        if self.count.numpy():  # restored from what was saved when they had changed places
+        if self.count.numpy():  # a resumed run: they were saved swapped
             self.swap()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -332,33 +312,37 @@ class WeightAverage(keras.callbacks.Callback):
 
 
 class NothingLearnedWarning(keras.callbacks.Callback):
-    """Says so, once, if after some epochs the network answers no better than by chance.
+    """Warns, once, if after PATIENCE epochs val_acc is still about majority_share, as by chance."""
 
-    Args:
-        chance: the val_acc of always giving the same answer.
-    """
-
-    def __init__(self, chance: float):
+    def __init__(self, majority_share: float):
         super().__init__()
-        self.chance, self.best = chance, 0.0
+        self.majority_share, self.best = majority_share, 0.0
 
     def on_epoch_end(self, epoch, logs=None):
         self.best = max(self.best, logs["val_acc"])
         last = min(PATIENCE, self.params["epochs"]) - 1
         # A tenth above chance; or, where nearly all pictures are of one class, of the way to 1.
-        if epoch == last and self.best < self.chance + 0.1 * min(self.chance, 1 - self.chance):
-            frozen = [layer.name for layer in self.model._flatten_layers() if not layer.trainable]
-            if frozen:
-                hint = (
-                    f"Layer {frozen[0]} has trainable=False: does it have weights that have "
-                    "learned, or random ones?"
-                )
-            else:
-                hint = (
-                    "Can a person tell the classes apart in pictures so small? Are they in the "
-                    "right folders?"
-                )
+        learned = 0.1 * min(self.majority_share, 1 - self.majority_share)
+        if epoch == last and self.best < self.majority_share + learned:
             warn(
                 f"NOTE: nothing is learned yet: val_acc {self.best:.3f}, always the same answer "
-                f"has {self.chance:.3f}. {hint}"
+                f"has {self.majority_share:.3f}. {self.hint()}"
             )
+
+    def hint(self) -> str:
+        """The likeliest reason."""
+        for layer in self.model._flatten_layers():
+            if not layer.trainable:
+                return (
+                    f"Layer {layer.name} has trainable=False: does it have weights that have "
+                    "learned, or random ones?"
+                )
+            if isinstance(layer, keras.layers.BatchNormalization) and layer.momentum > 0.9:
+                return (
+                    f"The statistics of {layer.name} follow the weights slowly: its momentum is "
+                    f"{layer.momentum}; 0.9 follows faster."
+                )
+        return (
+            "Can a person tell the classes apart in pictures so small? Are they in the right "
+            "folders?"
+        )

@@ -173,7 +173,7 @@ def training_lock(folder: Path, reports: Path, restoring: bool, again: str) -> I
             try:
                 yield
             except BaseException:
-                unarchive(folder, reports, set(folder.glob("previous/*")) - archived)
+                restore_archived(folder, reports, set(folder.glob("previous/*")) - archived)
                 raise
     except filelock.Timeout as error:
         place = Path(error.lock_file).parent
@@ -194,8 +194,8 @@ def training_lock(folder: Path, reports: Path, restoring: bool, again: str) -> I
 
 def saved_weights(folder: Path) -> set[tuple[str, int]]:
     """The weights in the folder, and when they were written."""
-    there = [*checkpoints(folder), *folder.glob(LAST_EPOCH)]
-    return {(path.name, path.stat().st_mtime_ns) for path in there}
+    files = [*checkpoints(folder), *folder.glob(LAST_EPOCH)]
+    return {(path.name, path.stat().st_mtime_ns) for path in files}
 
 
 def archive_previous_run(folder: Path, reports: Path) -> None:
@@ -217,7 +217,7 @@ def archive_previous_run(folder: Path, reports: Path) -> None:
     print(f"the last run's files are now in {previous}")
 
 
-def unarchive(folder: Path, reports: Path, archived: set[Path]) -> None:
+def restore_archived(folder: Path, reports: Path, archived: set[Path]) -> None:
     """Put an archived run back, unless the one that took its place has finished an epoch.
 
     Args:

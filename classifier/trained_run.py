@@ -23,7 +23,7 @@ class TrainedRun(NamedTuple):
 
     @property
     def mean_std(self) -> tuple[float, float] | None:
-        """Mean and spread of the pixels that it was trained on, if it centres its pictures."""
+        """Mean and standard deviation to normalize images by; None for no normalization."""
         return self.metadata["ground"] and tuple(self.metadata["ground"])
 
     @property

@@ -16,38 +16,38 @@ from classifier.files import write_file
 
 
 class InMemory(io.BytesIO):
-    """What Keras takes for the path of a weights file, since it looks at the ending only."""
+    """A file in memory that Keras takes for a weights file, by the ending of its str()."""
 
     def __str__(self):
         return "in memory.weights.h5"
 
 
 def save_weights(model: keras.Model, path: Path, epoch: int) -> None:
-    """Save the weights, whole or not at all, with what load_weights knows them by.
+    """Save the weights atomically, with their SHA-256, epoch and random generators' counts.
 
     Args:
         model: if it has an optimizer, its state is saved, too.
         path: ends in .weights.h5.
-        epoch: how many epochs the weights have behind them.
+        epoch: the number of epochs done.
     """
-    # HDF5 never writes to the disk: where that is full, it crashes when the program ends.
+    # Not by HDF5 itself: on a full disk it crashes when the program ends.
     memory = InMemory()
     model.save_weights(memory)
     with h5py.File(memory, "r+") as file:
         file.attrs["epoch"] = epoch
-        # How often the layers have drawn random numbers; Keras doesn't save that.
+        # How often layers have drawn random numbers, which Keras doesn't save.
         file.attrs["drawn"] = [int(state[1]) for state in seed_generator_states(model)]
         file.attrs["sha256"] = weights_digest(file)
     write_file(path, memory.getbuffer())
 
 
 def without_optimizer(model: keras.Model) -> keras.Model:
-    """The same layers; a file of their weights is a third as large as with AdamW's state."""
+    """The same layers; the file of their weights is a third as large as with AdamW's state."""
     return keras.Model(model.inputs, model.outputs)
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> int:
-    """Load the weights that save_weights or Keras saved; returns the epochs they have behind them.
+    """Load weights that save_weights or Keras saved; returns the number of epochs done.
 
     Raises:
         InputError: the file is missing or damaged, or holds the weights of another network.
@@ -59,7 +59,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> int:
                 raise ValueError("its SHA-256 does not match")
             epoch = int(file.attrs.get("epoch", 0))
             if not 0 <= epoch < 1_000_000:  # it is multiplied with the steps of an epoch
-                raise ValueError(f"no run has {epoch} epochs behind it")
+                raise ValueError(f"no run has done {epoch} epochs")
             drawn = [int(count) for count in file.attrs.get("drawn", [])]
             misfit = shape_difference(layer_shapes(file), layer_shapes_of(model))
         if not misfit:
@@ -80,7 +80,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> int:
             f"{path}: not the weights of this network, {misfit}; was build_model changed since?"
         )
     states = seed_generator_states(model)
-    if 0 < len(drawn) < len(states):  # an earlier version saved some only; no number comes twice
+    if 0 < len(drawn) < len(states):  # earlier versions saved some only; no number is drawn twice
         drawn = [max(drawn)] * len(states)
     for state, count in zip(states, drawn, strict=False):
         state.assign([int(state[0]), count])
@@ -115,41 +115,44 @@ def layer_shapes_of(model: keras.Model) -> dict[str, list[tuple[int, ...]]]:
         return layer_shapes(file)
 
 
-def shape_difference(there: dict[str, list], here: dict[str, list]) -> str | None:
-    """The first layer of which the file and the network have other shapes, in words."""
+def shape_difference(saved: dict[str, list], expected: dict[str, list]) -> str | None:
+    """The first layer whose shapes differ between the file and the network, in words."""
 
     def words(shapes: list | None) -> str:
         return " and ".join(map(str, shapes)) if shapes else "nothing"
 
-    for layer in [*here, *there]:
-        if there.get(layer) != here.get(layer):
+    for layer in [*expected, *saved]:
+        if saved.get(layer) != expected.get(layer):
             return (
-                f"whose layer {layer} has {words(here.get(layer))} where the file has "
-                f"{words(there.get(layer))}"
+                f"whose layer {layer} has {words(expected.get(layer))} where the file has "
+                f"{words(saved.get(layer))}"
             )
     return None
 
 
 def check_datasets(file: h5py.File, size: int) -> None:
-    """Raise ValueError unless all arrays lie in the file itself, of so many bytes, and are finite.
+    """Raise ValueError unless all arrays are finite numbers, stored in the file itself.
 
     Soft and external links are not followed here; Keras refuses them.
+
+    Args:
+        file: opened.
+        size: of the file, in bytes.
     """
-    promised = 0
+    total = 0
 
     def check(name: str, item: h5py.Dataset | h5py.Group) -> None:
-        nonlocal promised
+        nonlocal total
         if not isinstance(item, h5py.Dataset):
             return
         if item.external or item.is_virtual:
             raise ValueError(f"{name} lies in another file")
         if item.dtype.kind not in "fiub":  # text and references can unfold to any size
             raise ValueError(f"{name} holds no numbers")
-        # A header can promise any size, also of the chunks that an array is read in; Keras stores
-        # weights as they are, not compressed.
-        promised += max(item.size, math.prod(item.chunks or ())) * item.dtype.itemsize
-        if promised > size:
-            raise ValueError(f"its arrays promise {promised} bytes, the file has {size}")
+        # A damaged header can give any size, which would be allocated. Keras doesn't compress.
+        total += max(item.size, math.prod(item.chunks or ())) * item.dtype.itemsize
+        if total > size:
+            raise ValueError(f"its arrays promise {total} bytes, the file has {size}")
         if item.dtype.kind == "f" and not np.isfinite(item[()]).all():
             raise ValueError(f"{name} is not finite")
 

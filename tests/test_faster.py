@@ -8,7 +8,7 @@ from keras import layers
 
 from classifier import faster as faster_module
 from classifier.faster import (
-    PER_PICTURE,
+    PER_IMAGE,
     SPLITS,
     Conv2D,
     Dropout,
@@ -77,7 +77,7 @@ def assert_computes_the_same(plain: keras.Model, fast: keras.Model, images: tf.T
 def test_output_and_gradients_are_the_article_network_s(size, grayscale):
     plain = with_other_weights(build_model(Setting(img_height=size[0], img_width=size[1])))
     fast = faster(plain, grayscale)
-    assert type(fast) is SplitSequential and fast.parts == SPLITS
+    assert type(fast) is SplitSequential and fast.splits == SPLITS
     assert_computes_the_same(plain, fast, pictures(5, size, grayscale))
 
 
@@ -92,7 +92,7 @@ def test_the_article_s_network_is_computed_by_faster_layers():
         False,
         False,
     ]
-    assert fast.seen == (26, 26)
+    assert fast.used_size == (26, 26)
 
 
 def test_files_of_weights_fit_both(tmp_path):
@@ -110,7 +110,7 @@ def test_it_can_be_written_by_keras_and_read_again(tmp_path):
     fast = faster(with_other_weights(build_model(Setting())), grayscale=True)
     fast.save(tmp_path / "a.keras")
     again = keras.saving.load_model(tmp_path / "a.keras")
-    assert (again.parts, tuple(again.seen)) == (fast.parts, fast.seen)
+    assert (again.splits, tuple(again.used_size)) == (fast.splits, fast.used_size)
     images = pictures(3, (28, 28), grayscale=True)
     np.testing.assert_array_equal(again(images), fast(images))
 
@@ -119,7 +119,7 @@ def test_it_can_be_written_by_keras_and_read_again(tmp_path):
 def test_a_batch_may_have_fewer_pictures_than_parts(count):
     plain = with_other_weights(build_model(Setting()))
     fast = faster(plain, grayscale=True)
-    fast.parts = 2  # also where there is one core
+    fast.splits = 2  # also where there is one core
     images = pictures(count, (28, 28), grayscale=True)
     np.testing.assert_allclose(fast.predict(images, verbose=0), plain(images), atol=1e-5)
 
@@ -267,14 +267,14 @@ def test_a_functional_network_is_left_to_keras():
 
 def test_parts_are_computed_apart_only_if_no_picture_looks_at_another(monkeypatch):
     alone = sequential((20, 20), layers.Conv2D(4, 3), layers.LayerNormalization(), layers.Flatten())
-    assert faster(alone, grayscale=False).parts == SPLITS
+    assert faster(alone, grayscale=False).splits == SPLITS
     together = sequential((20, 20), layers.Conv2D(4, 3), layers.BatchNormalization())
     regular = sequential((20, 20), layers.Conv2D(4, 3, activity_regularizer="l2"))
     unknown = sequential((20, 20), layers.Lambda(lambda images: images - tf.reduce_mean(images)))
     softmax = sequential((20, 20), layers.Softmax(axis=0))
     for model in (together, regular, unknown, softmax):
-        assert faster(model, grayscale=False).parts == 1
-    assert layers.BatchNormalization not in PER_PICTURE
+        assert faster(model, grayscale=False).splits == 1
+    assert layers.BatchNormalization not in PER_IMAGE
 
 
 def test_batch_normalization_learns_from_the_whole_batch():
@@ -313,7 +313,7 @@ def test_on_a_gpu_layers_stay_keras_s_and_only_unseen_pixels_are_left_out(monkey
     monkeypatch.setattr(faster_module, "runs_on_cpu", lambda: False)
     plain = build_model(Setting())
     fast = faster(plain, grayscale=True)
-    assert fast.layers == plain.layers and fast.parts == 1 and fast.seen == (26, 26)
+    assert fast.layers == plain.layers and fast.splits == 1 and fast.used_size == (26, 26)
 
 
 def reversed_maps(maps):
@@ -416,7 +416,7 @@ def test_a_function_of_the_reader_s_own_is_computed_as_written():
     plain = with_other_weights(sequential((20, 17), *chain))
     fast = faster(plain, grayscale=False)
     assert_computes_the_same(plain, fast, pictures(4, (20, 17), grayscale=False))
-    assert fast.parts == 1  # it might look at the whole batch
+    assert fast.splits == 1  # it might look at the whole batch
 
 
 def test_threads_stay_as_they_are_where_tensorflow_has_computed_before():

@@ -52,7 +52,7 @@ def two_answers(setting):
         ),
         (chain(dense(activation="softmax")), r"answers with \(None, 20, 18, 3\), not \(None, 3\)"),
         (two_answers, r"answers with \[\(None, 3\), \(None, 3\)\], not"),
-        (chain(layers.Flatten(), dense()), "last layer, Dense with the activation linear, answers"),
+        (chain(layers.Flatten(), dense()), "last layer, Dense with the activation linear, are"),
         (chain(layers.Flatten(), dense(activation="sigmoid")), "the activation sigmoid, .*softmax"),
         (
             chain(layers.Flatten(), dense(activation="softmax"), layers.Rescaling(2.0)),
