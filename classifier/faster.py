@@ -210,8 +210,9 @@ class SplitSequential(keras.Sequential):
         outputs = []
         for start, end in itertools.pairwise(starts):
             # No part is empty, which TensorFlow's fused convolution would refuse.
-            part = images[start : tf.maximum(end, start + 1), :rows, :columns]
-            outputs.append(super().call(part, training=training)[: end - start])
+            part = images[start : tf.maximum(end, start + 1)]
+            cropped = part[:, :rows, :columns]  # apart, or TensorFlow loses the static shape
+            outputs.append(super().call(cropped, training=training)[: end - start])
         return tf.concat(outputs, 0)
 
     def get_config(self) -> dict[str, Any]:

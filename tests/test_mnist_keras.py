@@ -5,7 +5,6 @@ import functools
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from helpers import SCRIPT, on_the_processor, run, save, write_digits
+from helpers import on_the_processor, run, save, write_digits
 from keras import layers
 from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
@@ -600,22 +599,13 @@ def skipping(setting):
 
 EDITS = {
     "none": chain(*ARTICLE),
-    "second convolution gelu": edited(2, activation="gelu"),
-    "first convolution tanh": edited(0, activation="tanh"),
     "Dropout(0.2)": edited(4, rate=0.2),
     "second convolution strides and padding": edited(2, strides=2, padding="same"),
-    "first convolution padded": edited(0, padding="same"),
-    "first convolution 5×5": edited(0, kernel_size=5),
-    "one pooling less": chain(*ARTICLE[:1], *ARTICLE[2:]),
-    "channels halved": edited(2, filters=6),
     "BatchNormalization, AveragePooling2D, no Dropout": chain(
         CONVOLUTION, layers.BatchNormalization(), layers.AveragePooling2D(2), FLAT
     ),
-    "SeparableConv2D": chain(layers.SeparableConv2D(12, 3, activation="relu"), POOL, FLAT),
     "GroupNormalization": chain(CONVOLUTION, layers.GroupNormalization(4), POOL, FLAT),
-    "LeakyReLU as a layer": chain(layers.Conv2D(12, 3), layers.LeakyReLU(0.2), POOL, FLAT),
     "Rescaling": chain(layers.Rescaling(2.0, -1.0), CONVOLUTION, POOL, FLAT),
-    "two Dense more": chain(CONVOLUTION, POOL, FLAT, layers.Dense(32), layers.Dense(16)),
     "GlobalAveragePooling2D": chain(CONVOLUTION, CONVOLUTION, layers.GlobalAveragePooling2D()),
     "a skip connection": skipping,
 }
@@ -664,9 +654,7 @@ def test_an_edited_network_is_trained_as_written_and_evaluated_as_its_checkpoint
     assert (loss == unedited_loss) is (name == "none")
 
 
-@pytest.mark.parametrize(
-    ("size", "precision"), [(20, "float32"), (33, "mixed_bfloat16"), (64, "float32")]
-)
+@pytest.mark.parametrize(("size", "precision"), [(20, "float32"), (33, "mixed_bfloat16")])
 def test_at_any_size_and_precision_evaluate_reads_what_the_checkpoint_says(
     size, precision, few_digits, tmp_path, monkeypatch
 ):
@@ -676,20 +664,11 @@ def test_at_any_size_and_precision_evaluate_reads_what_the_checkpoint_says(
     assert measured == named
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "loss", "metrics"),
-    [
-        ("adam", "categorical_crossentropy", ["acc"]),
-        ("sgd", "mse", ["acc", "mae"]),
-    ],
-)
-def test_with_another_optimizer_loss_and_metrics_too(
-    optimizer, loss, metrics, few_digits, tmp_path, monkeypatch
-):
+def test_with_another_optimizer_loss_and_metrics_too(few_digits, tmp_path, monkeypatch):
     compiled = keras.Sequential.compile
 
     def compile_otherwise(model, _, **given):
-        compiled(model, optimizer, **given | {"loss": loss, "metrics": metrics})
+        compiled(model, "sgd", **given | {"loss": "mse", "metrics": ["acc", "mae"]})
 
     monkeypatch.setattr(SplitSequential, "compile", compile_otherwise)
     monkeypatch.setattr(mnist_keras, "build_model", chain(CONVOLUTION, POOL, FLAT))
@@ -698,29 +677,6 @@ def test_with_another_optimizer_loss_and_metrics_too(
 
 
 # The command line
-
-
-def test_help_comes_without_tensorflow():
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", SCRIPT, "--help"], capture_output=True, text=True
-    )
-    assert done.returncode == 0 and "--img_width" in done.stdout
-    assert "tensorflow" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    "mistake",
-    [
-        ["--mode", "fly"],
-        [],
-        ["--mode", "train", "--epoch", "3"],
-        ["--mode", "train", "--epochs", "0"],
-    ],
-)
-def test_a_mistake_on_the_command_line_is_one_line_and_status_2(mistake):
-    done = run(*mistake)
-    assert done.returncode == 2 and done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1 and "mnist_keras.py: " in done.stderr
 
 
 def test_an_error_is_one_line_on_stderr_and_status_1(tmp_path):
