@@ -11,13 +11,13 @@ import numpy as np
 
 from digits.strokes import STYLES
 
-# How far a hand strays: standard deviations in half heights of the digit, chosen by how many of
-# MNIST's training images a network reads that was trained on the result.
-JITTER = 0.095  # of each point of a stroke; 0.05 costs 0.8 points, 0.115 gains nothing
-LOOSE_END = 1.6  # times that at both ends: closing a loop and meeting a stem are left to chance
-LIFT = 0.06  # of a stroke begun after lifting the pen; 0.1 gains nothing
-BEND = 0.09  # of each square term of the polynomial that bends the sheet; 0.13 gains nothing
-CUBIC = 0.7  # times that for each cubic term: the higher, the more violent at the edges
+# Standard deviations in half heights of the digit, chosen by how many of MNIST's training images a
+# network reads that was trained on drawn digits.
+JITTER = 0.095  # of each point of a stroke
+LOOSE_END = 1.6  # times JITTER at both ends of a stroke, which people aim less
+LIFT = 0.06  # of a whole stroke, when the pen was lifted before it
+BEND = 0.09  # of each square term of the polynomial that bends the sheet
+CUBIC = 0.7  # times BEND, of each cubic term
 
 # These give width, slant and ink the means and spreads that MNIST's training images have.
 WIDTH, WIDTH_STD, WIDTH_RANGE = 1.12, 0.25, (0.45, 2)  # times the width in the table
@@ -77,7 +77,7 @@ def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
         normal = rng.standard_normal((len(labels[part]), sum(NUMBERS.values())))
-        images[part] = _centre(_draw_chunk(labels[part], ways[part], normal))
+        images[part] = _center(_draw_chunk(labels[part], ways[part], normal))
     return images, labels
 
 
@@ -86,8 +86,8 @@ def _choose_ways(labels, uniform):
     ways = np.zeros(len(labels), int)
     for digit, styles in STYLES.items():
         bounds = np.cumsum([share for share, _ in styles])
-        mine = labels == digit
-        ways[mine] = np.searchsorted(bounds[:-1], uniform[mine] * bounds[-1], side="right")
+        of_digit = labels == digit
+        ways[of_digit] = np.searchsorted(bounds[:-1], uniform[of_digit] * bounds[-1], side="right")
     return ways
 
 
@@ -96,12 +96,12 @@ def _draw_chunk(labels, ways, normal):
     ends = np.cumsum(list(NUMBERS.values()))[:-1]
     discs = []
     for digit, way in sorted(set(zip(labels.tolist(), ways.tolist(), strict=True))):
-        mine = np.flatnonzero((labels == digit) & (ways == way))
-        hand = dict(zip(NUMBERS, np.split(normal[mine], ends, axis=1), strict=True))
+        indices = np.flatnonzero((labels == digit) & (ways == way))
+        hand = dict(zip(NUMBERS, np.split(normal[indices], ends, axis=1), strict=True))
         style = _style(digit, way)
         radius = _pen(style, hand)
         x, y = _fit(*_shape(*_bend(*_trace(style, hand), hand), hand), radius)
-        image = np.broadcast_to(mine[:, None], x.shape)
+        image = np.broadcast_to(indices[:, None], x.shape)
         discs.append([values.ravel() for values in (image, x, y, radius)])
     return _stamp(len(labels), *(np.concatenate(values) for values in zip(*discs, strict=True)))
 
@@ -135,15 +135,15 @@ def _curve(stroke):
     unit = np.eye(last + 1)
     rows = []
     for i in range(last):
-        here, there = unit[i], unit[i + 1]
-        # at a corner the curve leaves as if it had come straight
-        before = 2 * here - there if corner[i] else unit[i - 1]
-        after = 2 * there - here if corner[i + 1] else unit[i + 2]
+        start, end = unit[i], unit[i + 1]
+        # at a corner the curve begins and ends straight
+        before = 2 * start - end if corner[i] else unit[i - 1]
+        after = 2 * end - start if corner[i + 1] else unit[i + 2]
         steps = int(np.abs(points[i + 1] - points[i]).max() * SAMPLES) + 1
         t = (np.arange(steps + (i + 1 == last)) / steps)[:, None]
-        cubic = 3 * (here - there) + after - before
-        square = 2 * before - 5 * here + 4 * there - after
-        rows.append(here + t / 2 * (there - before + t * (square + t * cubic)))
+        cubic = 3 * (start - end) + after - before
+        square = 2 * before - 5 * start + 4 * end - after
+        rows.append(start + t / 2 * (end - before + t * (square + t * cubic)))
     return points, np.concatenate(rows)
 
 
@@ -229,7 +229,7 @@ def _stamp(count, image, x, y, radius):
     return canvas.reshape(count, SIDE, SIDE)
 
 
-def _centre(images):
+def _center(images):
     """Move the centre of mass to the middle, by whole pixels as MNIST's makers did."""
     place = np.arange(SIDE)
     origins = []
