@@ -33,6 +33,7 @@ if __name__ == "__main__":
 import filelock
 import numpy as np
 
+from classifier import decoding
 from classifier.download import NoMirrorError, download
 from classifier.files import remove_partial_files, write_file
 from classifier.idx import (
@@ -325,6 +326,7 @@ def tidy_up(data_dir: Path) -> None:
 
 def put_in_place(data_dir: Path) -> None:
     """Rename what is ready into its place; killed half-way, the next call does the rest."""
+    decoding.ahead = None  # training may have begun to decode the pictures that are replaced
     parts = [data_dir / part for part in PREFIXES]
     for part in parts:
         if beside(part, "new").exists():
