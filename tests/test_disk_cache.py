@@ -94,7 +94,7 @@ def test_training_pictures_beyond_the_memory_for_them_are_kept_beside_the_run(tm
             save(tmp_path / "train" / name, f"{number}.png", picture)
     iterator = ImageDataGenerator().flow_from_directory(tmp_path / "train", target_size=SIZE)
     beside = tmp_path / "model_weight" / "pixels" / "training.bin"
-    pictures = load(iterator, 0, beside=beside)
+    pictures = load(iterator, 0, cache_file=beside)
     assert f"kept in {beside}" in capsys.readouterr().out
     assert pictures.pixels is None and beside.stat().st_size == 6 * 6 * 5 * 3
     for path in iterator.filepaths:
@@ -108,7 +108,7 @@ def test_where_the_disk_is_too_full_for_them_they_are_decoded_every_epoch(
         save(tmp_path / "train" / name, "1.png", np.zeros((20, 20, 3), np.uint8))
     iterator = ImageDataGenerator().flow_from_directory(tmp_path / "train", target_size=SIZE)
     monkeypatch.setattr(disk_cache, "MAX_DISK_SHARE", 0)
-    pictures = load(iterator, 0, beside=tmp_path / "pixels" / "training.bin")
+    pictures = load(iterator, 0, cache_file=tmp_path / "pixels" / "training.bin")
     assert "decoded every epoch" in capsys.readouterr().out
     assert pictures.decode is decode and not (tmp_path / "pixels").exists()
 
