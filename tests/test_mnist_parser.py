@@ -715,6 +715,7 @@ def test_what_a_killed_parser_had_ready_is_put_in_place(source, data_dir, tmp_pa
     monkeypatch.setattr(decoding, "cpu_count", lambda: 2)
     files = [str(path) for path in data_dir.glob("train/*/*.png")]
     decoding.start_ahead(files, (28, 28))
+    decoding.ahead.read_chunk()
     ensure(data_dir / "train", data_dir)
     assert_pictures_are(data_dir, parts)
     files = [path for path in files if os.path.exists(path)]
