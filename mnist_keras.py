@@ -120,8 +120,8 @@ def data_generator(setting: Setting) -> tuple[DirectoryIterator, DirectoryIterat
         [n, classes]). Folders without pictures are no classes.
     """
     classes = pictures.class_folders(setting.train_dir)
-    DirectoryIterator.white_list_formats = pictures.extensions(setting.recipe)
-    pictures.warn_ignored(setting.train_dir, pictures.extensions(setting.recipe))
+    DirectoryIterator.white_list_formats = opener.PICTURE_EXTENSIONS
+    pictures.warn_ignored(setting.train_dir)
     generator = ImageDataGenerator(rescale=1 / 255, validation_split=pictures.VALIDATION_SPLIT)
 
     def flow(subset: str) -> DirectoryIterator:

@@ -15,7 +15,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from classifier.console import (
     ArgumentParser,
@@ -33,6 +32,7 @@ if __name__ == "__main__":
 import filelock
 import numpy as np
 
+from classifier import decoding
 from classifier.download import NoMirrorError, download
 from classifier.files import remove_partial_files, write_file
 from classifier.idx import (
@@ -42,8 +42,8 @@ from classifier.idx import (
     decode_part,
     encode_idx,
     find_idx,
-    sets_in,
-    the_set_in,
+    find_set,
+    find_sets,
 )
 from digits import drawn
 from setting import Setting
@@ -63,22 +63,23 @@ MAX_BYTES = 16_000_000  # the largest of the four is 9.9 MB, packed
 # The SHA-256 of MNIST's training pixels and labels tells it from other sets of its form.
 MNIST_CONTENT = "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b"
 DRAWN = "drawn digits, not MNIST"
-# source.json while the new pictures are written, but not yet in their places.
-READY = ".source.json.new"
+# In data_dir: what is written, and what it replaces; then all three come to their places in turn.
+NEW, OLD = ".new", ".old"
+PARSED = (*PREFIXES, "source.json")  # source.json last: in NEW it says that the pictures are whole
 
 
 def encode_pngs(images: np.ndarray) -> Iterator[bytes]:
     """Each of uint8 [n, height, width] as an 8-bit grey PNG (W3C PNG, third edition).
 
-    Pillow takes twenty times as long for pictures this small, and 70,000 of them are waited for.
+    Pillow takes twenty times as long for pictures this small.
     """
     height, width = images.shape[1:]
-    rows = np.zeros((height, 1 + width), np.uint8)  # a row opens with its filter, 0: none
+    rows = np.zeros((height, 1 + width), np.uint8)  # each begins with its filter, 0 for none
     header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
     start, end = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header), png_chunk(b"IEND", b"")
     for image in images:
         rows[:, 1:] = image
-        # Stored, not packed: either way a file takes one disk block, and this is 8 times as fast.
+        # Not compressed: either way a file takes one disk block, and this is 8 times as fast.
         yield start + png_chunk(b"IDAT", zlib.compress(rows, 0)) + end
 
 
@@ -88,29 +89,26 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def write_pngs(images: np.ndarray, classes: np.ndarray, folder: Path, doing: str) -> None:
-    """Write images as `folder/<class>/<index>.png`; the folder is new.
+    """Write images, uint8 [n, height, width], as `folder/<class>/<index>.png`; the folder is new.
 
     Args:
-        images: uint8 [n, height, width].
+        images: of digits or letters.
         classes: the names of their classes or their labels, [n].
         folder: where the classes' folders are made.
         doing: what the line of progress says.
     """
     for name in np.unique(classes):
         (folder / str(name)).mkdir(parents=True)
-    names = (f"{folder}/{name}/{index}.png" for index, name in enumerate(classes.tolist()))
-    for name, png in progress(zip(names, encode_pngs(images), strict=True), len(images), doing):
-        with open(name, "wb") as file:
+    paths = (f"{folder}/{name}/{index}.png" for index, name in enumerate(classes.tolist()))
+    for path, png in progress(zip(paths, encode_pngs(images), strict=True), len(images), doing):
+        with open(path, "wb") as file:
             file.write(png)
-
-
-def mirrors() -> tuple[str, ...]:
-    """Where the four .gz are served: MIRRORS, or what MNIST_MIRROR names, separated by spaces."""
-    return tuple(os.environ.get("MNIST_MIRROR", "").split()) or MIRRORS
 
 
 def fetch_missing(folder: Path) -> None:
     """Download what the folder lacks of MNIST's four .gz files.
+
+    The variable MNIST_MIRROR may name other mirrors than MIRRORS, separated by spaces.
 
     Raises:
         NoMirrorError: not all files came from the mirrors; those that came stay in the folder.
@@ -126,10 +124,12 @@ def fetch_missing(folder: Path) -> None:
                 "beside it; complete the set or take the file away"
             )
     sums = {f"{name}.gz": SHA256[name] for name in missing}
-    download(sums, mirrors(), folder, MAX_BYTES)
+    mirrors = os.environ.get("MNIST_MIRROR", "").split() or MIRRORS
+    download(sums, mirrors, folder, MAX_BYTES)
 
 
 def has_idx(folder: Path) -> bool:
+    """Whether the folder holds the four files of a set under MNIST's names."""
     return all(find_idx(folder, name) for name in SHA256)
 
 
@@ -144,48 +144,38 @@ def write_drawn(folder: Path) -> None:
 
 
 def source_folder(source: str, data_dir: Path) -> Path:
-    """Where the source's IDX files lie, or will lie when they have been had.
+    """Where the source's IDX files are, or will be once they are downloaded or drawn."""
+    folders = {"auto": data_dir, "download": data_dir / "raw", "drawn": data_dir / "drawn"}
+    if source == "auto" and (find_sets(data_dir / "raw") or not find_sets(data_dir)):
+        source = "download"
+    return folders.get(source, Path(source)).resolve()
+
+
+def provide_idx(source: str, data_dir: Path) -> Path:
+    """The folder of the source's IDX files, which are downloaded or drawn if they are missing.
 
     Raises:
-        InputError: the source is "auto", and there are IDX files in both places for them.
+        InputError: they can't be.
     """
-    named = {"download": data_dir / "raw", "drawn": data_dir / "drawn"}
-    if source != "auto":
-        return named.get(source, Path(source)).resolve()
-    places = [place for place in (data_dir / "raw", data_dir) if sets_in(place)]
-    if len(places) > 1:
-        raise InputError(
-            f"there are IDX files in {places[0]} and in {places[1]}; --source FOLDER says which "
-            "are meant"
-        )
-    return (places or [named["download"]])[0].resolve()
-
-
-def have_idx(source: str, data_dir: Path) -> Path:
-    """The folder of the source's IDX files, which are downloaded or drawn if need be.
-
-    Raises:
-        InputError: they can't be had.
-    """
-    folder, stand_in = source_folder(source, data_dir), source_folder("drawn", data_dir)
-    download_here = source == "auto" or folder == source_folder("download", data_dir)
-    if download_here and the_set_in(folder) == MNIST_FORM and not has_idx(folder):
+    folder, drawn_folder = (source_folder(kind, data_dir) for kind in (source, "drawn"))
+    downloadable = source == "auto" or folder == source_folder("download", data_dir)
+    if downloadable and find_set(folder) == MNIST_FORM and not has_idx(folder):
         try:
             fetch_missing(folder)
         except NoMirrorError as error:
             if source != "auto":
                 raise
             warn(f"WARNING: {data_dir} WILL HOLD DRAWN DIGITS, NOT MNIST, until you act. {error}")
-            folder = stand_in
-    if folder == stand_in and not has_idx(folder):
+            folder = drawn_folder
+    if folder == drawn_folder and not has_idx(folder):
         write_drawn(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; source is a folder, auto, download or drawn")
     return folder
 
 
-def read_source(data_dir: str | os.PathLike) -> dict[str, Any] | None:
-    """What parse wrote into source.json, "name" and "folder"; None if it isn't there.
+def read_source(data_dir: str | os.PathLike) -> dict[str, str] | None:
+    """The "name" and the "folder" that parse wrote into source.json; None if it isn't there.
 
     Raises:
         InputError: the file is damaged.
@@ -225,7 +215,7 @@ def parse(data_dir: str | os.PathLike, source: str = "auto", overwrite: bool = F
         raise InputError(
             f"{data_dir}: another mnist_parser.py is at work here; let it end"
         ) from None
-    except BrokenPipeError:  # stdout's reader has gone, which is no fault of the disk
+    except BrokenPipeError:  # of stdout, not of the disk
         raise
     except OSError as error:
         # MNIST's are 70,000 files of a disk block of 4 kB each, and the IDX files; Windows does
@@ -238,64 +228,62 @@ def parse(data_dir: str | os.PathLike, source: str = "auto", overwrite: bool = F
 
 
 def parse_locked(data_dir: Path, source: str, overwrite: bool) -> None:
-    tidy_up(data_dir)
-    kept = pictures_to_keep(data_dir)
-    if kept and source == "auto":
-        source = kept["folder"] or "download"
+    finish_interrupted(data_dir)
+    existing = existing_pictures(data_dir)
+    if existing and source == "auto":
+        source = existing["folder"] or "download"
     folder = source_folder(source, data_dir)
-    if kept and kept["folder"] != str(folder) and not overwrite:
+    if existing and existing["folder"] != str(folder) and not overwrite:
         raise InputError(
-            f"{data_dir} holds {kept['name']}; --overwrite replaces them by those of {folder}"
+            f"{data_dir} holds {existing['name']}; --overwrite replaces them by those of {folder}"
         )
     if overwrite or not is_filled_from(folder, data_dir):
-        folder = have_idx(source, data_dir)
+        folder = provide_idx(source, data_dir)
     if is_filled_from(folder, data_dir) and not overwrite:
         name = read_source(data_dir)["name"]
         print(printable(f"{data_dir} already holds {name}, from {folder}"))
         return
     for part in PREFIXES:
         check_replaceable(data_dir / part, overwrite)
-    write_parts(data_dir, folder)
+    write_new(data_dir, folder)
     put_in_place(data_dir)
 
 
-def pictures_to_keep(data_dir: Path) -> dict[str, Any] | None:
-    """What the pictures that are there were made from; None if there are none worth keeping.
+def existing_pictures(data_dir: Path) -> dict[str, str] | None:
+    """What the pictures in data_dir were made from; None if there are none worth keeping.
 
-    Drawn digits are a stand-in: they make way for anything, and take the place of nothing else.
+    Drawn digits are a stand-in, and make way for anything.
     """
     if not any((data_dir / part).exists() for part in PREFIXES):
         return None
-    there = read_source(data_dir)
-    if there is None:
+    source = read_source(data_dir)
+    if source is None:
         return {"name": "pictures that mnist_parser.py did not write", "folder": ""}
-    return None if there["name"] == DRAWN else there
+    return None if source["name"] == DRAWN else source
 
 
 def is_filled_from(folder: Path, data_dir: Path) -> bool:
-    """Whether both parts are there, made from the IDX files in the folder."""
-    there = read_source(data_dir)
-    parts = [data_dir / part for part in PREFIXES]
-    return bool(there) and there["folder"] == str(folder) and all(part.is_dir() for part in parts)
+    """Whether train/ and test/ are there, made from the IDX files in the folder."""
+    source = read_source(data_dir)
+    return (
+        source is not None
+        and source["folder"] == str(folder)
+        and all((data_dir / part).is_dir() for part in PREFIXES)
+    )
 
 
-def beside(part: Path, word: str) -> Path:
-    """Where a folder is while it is not in place: "new" before, "old" after."""
-    return part.with_name(f".{part.name}.{word}")
-
-
-def write_parts(data_dir: Path, folder: Path) -> None:
-    """Write both parts and the new source.json beside their places; READY comes last."""
+def write_new(data_dir: Path, folder: Path) -> None:
+    """Write the pictures of the IDX files in the folder, and source.json, into NEW."""
     parts = {part: decode_part(folder, part) for part in PREFIXES}
     classes = {part: class_names(folder, labels) for part, (_, labels) in parts.items()}
     name = set_name(folder, data_dir, *parts["train"])
     try:
         for part, (images, _) in parts.items():
-            write_pngs(images, classes[part], beside(data_dir / part, "new"), f"writing {part}")
+            write_pngs(images, classes[part], data_dir / NEW / part, f"writing {part}")
         source = {"name": name, "folder": str(folder)}
-        write_file(data_dir / READY, json.dumps(source, indent=2).encode())
+        write_file(data_dir / NEW / "source.json", json.dumps(source, indent=2).encode())
     except OSError:  # such as a full disk, which half a set would keep full
-        tidy_up(data_dir)
+        finish_interrupted(data_dir)
         raise
     counts = " and ".join(f"{len(labels)} in {part}" for part, (_, labels) in parts.items())
     print(printable(f"{name}: {counts}"))
@@ -305,36 +293,36 @@ def set_name(folder: Path, data_dir: Path, images: np.ndarray, labels: np.ndarra
     """What to call the set with these training pictures."""
     if folder == source_folder("drawn", data_dir):
         return DRAWN
-    if the_set_in(folder) != MNIST_FORM:
-        return the_set_in(folder).replace("emnist-", "EMNIST ")
+    if find_set(folder) != MNIST_FORM:
+        return find_set(folder).replace("emnist-", "EMNIST ")
     if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() == MNIST_CONTENT:
         return "MNIST"
     return f"the IDX files of {folder}"
 
 
-def tidy_up(data_dir: Path) -> None:
-    """Put in place what a killed run had ready, and remove what it had not."""
-    if (data_dir / READY).exists():
+def finish_interrupted(data_dir: Path) -> None:
+    """Put in place what an interrupted run had ready, and remove what it had not."""
+    if (data_dir / NEW / "source.json").exists():
         put_in_place(data_dir)
-    for place in (data_dir, *(source_folder(kind, data_dir) for kind in ("download", "drawn"))):
-        remove_partial_files(place)
-    for part in PREFIXES:
-        for word in ("new", "old"):
-            remove(beside(data_dir / part, word))
+    for folder in (data_dir, *(source_folder(kind, data_dir) for kind in ("download", "drawn"))):
+        remove_partial_files(folder)
+    remove(data_dir / NEW)
+    remove(data_dir / OLD)
 
 
 def put_in_place(data_dir: Path) -> None:
-    """Rename what is ready into its place; killed half-way, the next call does the rest."""
-    parts = [data_dir / part for part in PREFIXES]
-    for part in parts:
-        if beside(part, "new").exists():
-            if os.path.lexists(part):
-                remove(beside(part, "old"))
-                part.rename(beside(part, "old"))
-            beside(part, "new").rename(part)
-    (data_dir / READY).replace(data_dir / "source.json")
-    for part in parts:
-        remove(beside(part, "old"))
+    """Move what is in NEW into its place; if this is interrupted, the next run does the rest."""
+    decoding.ahead = None  # training may have begun to decode the pictures that are replaced
+    new, old = data_dir / NEW, data_dir / OLD
+    old.mkdir(exist_ok=True)
+    for name in PARSED:
+        if (new / name).exists():
+            if os.path.lexists(data_dir / name):
+                remove(old / name)
+                (data_dir / name).rename(old / name)
+            (new / name).rename(data_dir / name)
+    remove(new)
+    remove(old)
 
 
 def remove(path: Path) -> None:
@@ -363,12 +351,12 @@ def ensure(train_dir: str | os.PathLike, data_dir: str | os.PathLike) -> None:
         InputError: the missing folder is not MNIST's but the user's; or as parse.
     """
     train_dir, data_dir = Path(train_dir), Path(data_dir)
-    if (data_dir / READY).exists():  # a parser was killed at its last step
+    if (data_dir / NEW / "source.json").exists():  # a parser was killed at its last step
         parse(data_dir)
     if train_dir.exists():
         return
     for_mnist = data_dir.resolve().name == "mnist_data" or (data_dir / "raw").is_dir()
-    if train_dir != data_dir / "train" or not (for_mnist or sets_in(data_dir)):
+    if train_dir != data_dir / "train" or not (for_mnist or find_sets(data_dir)):
         raise InputError(
             f"{train_dir}: no such folder; what is expected is one folder a class, as in "
             f"{train_dir}/cat/1.png and {train_dir}/dog/2.png (for MNIST: {command(data_dir)})"
@@ -383,19 +371,20 @@ def source_of(folder: str | os.PathLike, data_dir: str | os.PathLike) -> str:
         InputError: source.json is damaged.
     """
     source = read_source(data_dir)
-    ours = [Path(data_dir, part) for part in PREFIXES]
-    return source["name"] if source and Path(folder) in ours else str(folder)
+    written = [Path(data_dir, part) for part in PREFIXES]
+    return source["name"] if source and Path(folder) in written else str(folder)
 
 
 def remind_of_stand_in(what: str, source: str, data_dir: str | os.PathLike) -> None:
-    """Say so on stderr if `what`, such as "the network knows", is said of drawn digits."""
+    """Say so on stderr if `what`, such as "the network was trained on", is about drawn digits."""
     if source != DRAWN:
         return
-    now = read_source(data_dir)
-    if now and now["name"] != DRAWN:
-        warn(f"NOTE: {what} {DRAWN}; --mode train learns from {now['name']}, which is there by now")
+    present = read_source(data_dir)
+    if present and present["name"] != DRAWN:
+        advice = f"--mode train learns from {present['name']}, which is there by now"
     else:
-        warn(f"NOTE: {what} {DRAWN}; {command(data_dir)} fetches the real ones")
+        advice = f"{command(data_dir)} fetches the real ones"
+    warn(f"NOTE: {what} {DRAWN}; {advice}")
 
 
 def command(data_dir: str | os.PathLike) -> str:

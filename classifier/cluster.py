@@ -1,8 +1,7 @@
 """The machines of one training, as TF_CONFIG names them, and waiting until all of them are there.
 
-TensorFlow waits for them, too, but says nothing, and hears neither Ctrl-C nor SIGTERM: it keeps
-Python from running until the last one has come. So the others first call the first machine at its
-own address, and when all have, they begin.
+TensorFlow waits for them, too, but prints nothing, and ignores Ctrl-C and SIGTERM meanwhile. So the
+others first connect to the first machine at its own address, and when all have, they begin.
 """
 
 import contextlib
@@ -17,11 +16,10 @@ from typing import Any, NamedTuple
 
 from classifier.console import InputError, warn
 
-# A scheduler starts all machines within seconds, unless one must fetch the program's image first.
-MAX_WAIT = 600  # seconds
+MAX_WAIT = 600  # seconds: a scheduler may have to fetch the program's image on some machines
 RETRY_INTERVAL = 0.5  # seconds between two tries
-RESPONSE_TIMEOUT = 5  # seconds: whoever calls and then says nothing is none of ours
-START = "begin"  # the first machine's answer, if there is nothing against it
+RESPONSE_TIMEOUT = 5  # seconds: whoever connects and sends nothing isn't one of the workers
+BEGIN = "begin"  # the first machine's answer to a worker, or else what is wrong with it
 EXAMPLE = (
     '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, '
     '"task": {"type": "worker", "index": 0}}'
@@ -29,14 +27,14 @@ EXAMPLE = (
 
 
 class Worker(NamedTuple):
-    """Which of the machines this one is."""
+    """The machines of a training, and which of them this one is."""
 
     addresses: tuple[str, ...]  # "host:port" of each; the first keeps what is learned
     index: int
-    chiefs: int = 0  # how many of them, from the first on, TensorFlow calls chief; else worker
+    chiefs: int = 0  # so many, from the first on, are called chief in TF_CONFIG, not worker
 
     def name(self, index: int) -> str:
-        """What a machine is called: "worker 2, 10.0.0.2:2222"."""
+        """A machine in messages: "worker 2, 10.0.0.2:2222"."""
         return f"worker {index + 1}, {self.addresses[index]}"
 
     def host_and_port(self, index: int) -> tuple[str, int]:
@@ -49,22 +47,22 @@ class Worker(NamedTuple):
 
 
 def worker_from_tf_config() -> Worker | None:
-    """What TF_CONFIG says; None if it is not set, or names one machine only.
+    """This machine, by TF_CONFIG; None if that is not set, or names one machine only.
 
     Raises:
-        ValueError: it can't be meant so; the message is one line.
+        ValueError: it is wrong; the message is one line.
     """
     text = os.environ.get("TF_CONFIG")
     if not text:
         return None
     try:
-        said = json.loads(text)
+        config = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"TF_CONFIG is no JSON ({error}); it looks like {EXAMPLE}") from None
     machines = {}  # from (job, index) to its address
     try:
         for job in ("chief", "worker"):  # a chief is the first of the workers by another name
-            for index, address in enumerate(said["cluster"].get(job, [])):
+            for index, address in enumerate(config["cluster"].get(job, [])):
                 if not 0 < int(address.rsplit(":", 1)[1]) < 65536:
                     raise ValueError("no such port")
                 machines[job, index] = address
@@ -75,30 +73,26 @@ def worker_from_tf_config() -> Worker | None:
             f"TF_CONFIG: its cluster must list each machine's host and port once, as in {EXAMPLE}"
         )
     try:
-        task = (said["task"]["type"], said["task"]["index"])
+        task = (config["task"]["type"], config["task"]["index"])
     except (KeyError, TypeError):
         raise ValueError(
             f"TF_CONFIG lacks its task, which of the machines this one is, as in {EXAMPLE}"
         ) from None
     if task not in list(machines) or type(task[1]) is not int:
         counts = Counter(job for job, _ in machines)
-        known = " or ".join(f'type "{job}", index {upto(count)}' for job, count in counts.items())
+        ranges = {job: f"0 to {count - 1}" if count > 1 else "0" for job, count in counts.items()}
+        known = " or ".join(f'type "{job}", index {numbers}' for job, numbers in ranges.items())
         raise ValueError(
             f"TF_CONFIG: its task is type {json.dumps(task[0])}, index {json.dumps(task[1])}, and "
             f"must be {known} (index counts from 0)"
         )
     chiefs = sum(job == "chief" for job, _ in machines)
-    place = Worker(tuple(machines.values()), list(machines).index(task), chiefs)
-    return place if len(machines) > 1 else None
-
-
-def upto(count: int) -> str:
-    """The numbers of so many that are counted from 0."""
-    return "0" if count == 1 else f"0 to {count - 1}"
+    worker = Worker(tuple(machines.values()), list(machines).index(task), chiefs)
+    return worker if len(machines) > 1 else None
 
 
 def check_tf_config() -> Worker | None:
-    """What here() says; if TF_CONFIG can't be meant so, one line and an end with status 2."""
+    """As worker_from_tf_config; but a mistake ends the program with one line and status 2."""
     try:
         return worker_from_tf_config()
     except ValueError as error:
@@ -109,123 +103,120 @@ def check_tf_config() -> Worker | None:
 # ---------------------------------------------------------------- waiting
 
 
-class WaitMessage:
-    """Says whom this machine waits for, whenever it is someone else, and when it gives up."""
+class Waiting:
+    """Prints what this machine waits for, whenever that changes, and gives up after MAX_WAIT."""
 
     def __init__(self):
-        self.limit, self.whom = time.monotonic() + MAX_WAIT, ""
+        self.deadline, self.reason = time.monotonic() + MAX_WAIT, ""
 
-    def for_(self, whom: str) -> None:
+    def wait_for(self, reason: str) -> None:
         """Raise InputError if this machine has waited too long."""
-        if time.monotonic() > self.limit:
+        if time.monotonic() > self.deadline:
             raise InputError(
-                f"waited {MAX_WAIT:.0f} s for {self.whom or whom}; is the program started "
+                f"waited {MAX_WAIT:.0f} s for {self.reason or reason}; is the program started "
                 "there, with the same list in TF_CONFIG, and its port open to this machine?"
             )
-        if whom != self.whom:
-            self.whom = whom
-            print(f"waiting for {whom}", flush=True)
+        if reason != self.reason:
+            self.reason = reason
+            print(f"waiting for {reason}", flush=True)
 
 
-def wait_for_workers(place: Worker, asked: dict[str, Any]) -> None:
-    """Say who this machine is, and wait until all are there.
+def wait_for_workers(worker: Worker, flags: dict[str, Any]) -> None:
+    """Print which machine this is, and wait until all are there.
 
     Args:
-        place: of this machine.
-        asked: what it is to do, in terms of JSON; the others must be asked for the same.
+        worker: this machine.
+        flags: its settings that all machines must have the same, in terms of JSON.
 
     Raises:
-        InputError: they didn't come in time; or this one differs from the first.
+        InputError: the others didn't come in time; or this one differs from the first.
     """
-    print(f"worker {place.index + 1} of {len(place.addresses)}, {place.addresses[place.index]}")
-    wait = WaitMessage()
-    with listen(place, wait) as door:
-        if place.index == 0:
-            accept_workers(place, asked, wait, door)
-    if place.index > 0:
-        call_first_worker(place, asked, wait)
+    print(f"worker {worker.index + 1} of {len(worker.addresses)}, {worker.addresses[worker.index]}")
+    waiting = Waiting()
+    with listen(worker, waiting) as server:
+        if worker.index == 0:
+            accept_workers(worker, flags, waiting, server)
+    if worker.index > 0:
+        join_first_worker(worker, flags, waiting)
 
 
-def listen(place: Worker, wait: WaitMessage) -> socket.socket:
+def listen(worker: Worker, waiting: Waiting) -> socket.socket:
     """This machine's port, as soon as it is free: an earlier training may be about to end."""
+    port = worker.host_and_port(worker.index)[1]
     while True:
         try:
-            door = socket.create_server(("", place.host_and_port(place.index)[1]))
-            door.settimeout(RETRY_INTERVAL)
-            return door
+            server = socket.create_server(("", port))
+            server.settimeout(RETRY_INTERVAL)
+            return server
         except OSError as error:
-            port = place.host_and_port(place.index)[1]
-            wait.for_(f"port {port} of this machine ({error.strerror or error})")
+            waiting.wait_for(f"port {port} of this machine ({error.strerror or error})")
             time.sleep(RETRY_INTERVAL)
 
 
 def accept_workers(
-    place: Worker, asked: dict[str, Any], wait: WaitMessage, door: socket.socket
+    worker: Worker, flags: dict[str, Any], waiting: Waiting, server: socket.socket
 ) -> None:
-    """The first machine's part: wait until all others have called, then have them begin."""
-    callers: dict[int, socket.socket] = {}
-    while missing := sorted(set(range(1, len(place.addresses))) - callers.keys()):
-        wait.for_(" and ".join(map(place.name, missing)))
-        callers = {index: caller for index, caller in callers.items() if has_not_hung_up(caller)}
-        try:
-            caller, _ = door.accept()
-        except TimeoutError:
-            continue
-        try:
-            caller.settimeout(RESPONSE_TIMEOUT)
-            index, addresses, flags = json.loads(caller.makefile(encoding="utf-8").readline())
-            fault = difference(index, addresses, flags, place, asked)
-            if not fault and index in callers:
+    """The first machine's part: wait until all others have connected, then have them begin."""
+    connections: dict[int, socket.socket] = {}
+    while missing := sorted(set(range(1, len(worker.addresses))) - connections.keys()):
+        waiting.wait_for(" and ".join(map(worker.name, missing)))
+        connections = {index: each for index, each in connections.items() if is_open(each)}
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # not a worker's
+            connection, _ = server.accept()
+            connection.settimeout(RESPONSE_TIMEOUT)
+            index, addresses, its_flags = json.loads(connection.makefile().readline())
+            fault = difference(worker, flags, index, addresses, its_flags)
+            if not fault and index in connections:
                 fault = f"another machine is worker {index + 1} already"
             if fault:
-                caller.sendall(f"{fault}\n".encode())
+                connection.sendall(f"{fault}\n".encode())
                 warn(f"a machine was sent away: {fault}")
             elif index in missing:
-                callers[index] = caller
-        except (OSError, ValueError, TypeError, AttributeError):
-            continue  # none of ours
-    for caller in callers.values():
+                connections[index] = connection
+    for connection in connections.values():
         with contextlib.suppress(OSError):  # lost now, as it could be a second later
-            caller.sendall(f"{START}\n".encode())
+            connection.sendall(f"{BEGIN}\n".encode())
 
 
-def has_not_hung_up(caller: socket.socket) -> bool:
-    caller.settimeout(0)
+def is_open(connection: socket.socket) -> bool:
+    """Whether the other side, which sends nothing now, still waits."""
+    connection.settimeout(0)
     try:
-        return caller.recv(1) != b""
+        return connection.recv(1) != b""
     except BlockingIOError:
         return True
     except OSError:
         return False
 
 
-def call_first_worker(place: Worker, asked: dict[str, Any], wait: WaitMessage) -> None:
-    """Another machine's part: call the first until it says to begin."""
+def join_first_worker(worker: Worker, flags: dict[str, Any], waiting: Waiting) -> None:
+    """Another machine's part: connect to the first until it says to begin."""
     while True:
-        wait.for_(place.name(0))
+        waiting.wait_for(worker.name(0))
         with contextlib.suppress(OSError):
-            with socket.create_connection(place.host_and_port(0), RESPONSE_TIMEOUT) as line:
-                line.sendall(json.dumps([place.index, place.addresses, asked]).encode() + b"\n")
-                line.settimeout(max(RETRY_INTERVAL, wait.limit - time.monotonic()))
-                wait.for_(f"the others, with {place.name(0)}")
-                answer = line.makefile(encoding="utf-8").readline().rstrip("\n")
-            if answer == START:
+            with socket.create_connection(worker.host_and_port(0), RESPONSE_TIMEOUT) as connection:
+                message = json.dumps([worker.index, worker.addresses, flags])
+                connection.sendall(f"{message}\n".encode())
+                connection.settimeout(max(RETRY_INTERVAL, waiting.deadline - time.monotonic()))
+                waiting.wait_for(f"the others, with {worker.name(0)}")
+                answer = connection.makefile(encoding="utf-8").readline().rstrip("\n")
+            if answer == BEGIN:
                 return
             if answer:
-                raise InputError(f"{place.name(0)} sent this one away: {answer}")
+                raise InputError(f"{worker.name(0)} sent this one away: {answer}")
         time.sleep(RETRY_INTERVAL)
 
 
 def difference(
-    index: int, addresses: list[str], flags: dict[str, Any], place: Worker, asked: dict[str, Any]
+    first: Worker, first_flags: dict[str, Any], index: int, addresses: list[str], flags: dict
 ) -> str | None:
-    """In what a caller, its list and what it was asked for differ from the first's, in words."""
-    worker = f"worker {index + 1}"
-    if addresses != list(place.addresses):
-        there, here = map(", ".join, (addresses, place.addresses))
-        return f"TF_CONFIG of {worker} lists {there}, that of worker 1 {here}"
-    for name in sorted(flags.keys() | asked):
-        if flags.get(name) != asked.get(name):
-            there, here = (given.get(name, "not given") for given in (flags, asked))
-            return f"--{name} of {worker} is {there}, of worker 1 {here}"
+    """How the list and the flags of worker `index` differ from the first's, in words."""
+    name = f"worker {index + 1}"
+    if addresses != list(first.addresses):
+        lists = ", ".join(addresses), ", ".join(first.addresses)
+        return f"TF_CONFIG of {name} lists {lists[0]}, that of worker 1 {lists[1]}"
+    for flag in sorted(flags.keys() | first_flags):
+        value, first_value = (each.get(flag, "not given") for each in (flags, first_flags))
+        if value != first_value:
+            return f"--{flag} of {name} is {value}, of worker 1 {first_value}"
     return None

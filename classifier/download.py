@@ -4,7 +4,6 @@ import hashlib
 import http.client
 import multiprocessing
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from multiprocessing.pool import ThreadPool
@@ -27,14 +26,14 @@ class MirrorError(Exception):
     """This mirror has not given the file; the message says why."""
 
 
-def download(sums: dict[str, str], mirrors: Iterable[str], folder: Path, most_bytes: int) -> None:
+def download(sums: dict[str, str], mirrors: Iterable[str], folder: Path, max_bytes: int) -> None:
     """Fetch files into a folder; a mirror that fails isn't asked again, the next one goes on.
 
     Args:
         sums: the files' names, each with the SHA-256 of its content.
         mirrors: the addresses under which they should be.
         folder: where they are written, each whole or not at all.
-        most_bytes: a mirror that sends more is not sending one of them.
+        max_bytes: more than this is none of the files.
 
     Raises:
         NoMirrorError: the mirrors have not given all of them; those that came stay in the folder.
@@ -45,7 +44,7 @@ def download(sums: dict[str, str], mirrors: Iterable[str], folder: Path, most_by
             while missing:
                 name = missing[0]
                 url = f"{mirror.rstrip('/')}/{name}"
-                write_file(folder / name, fetch(url, sums[name], most_bytes))
+                write_file(folder / name, fetch(url, sums[name], max_bytes))
                 missing.remove(name)
             return
         except MirrorError as error:
@@ -56,47 +55,35 @@ def download(sums: dict[str, str], mirrors: Iterable[str], folder: Path, most_by
     )
 
 
-def fetch(url: str, sha256: str, most_bytes: int) -> bytes:
+def fetch(url: str, sha256: str, max_bytes: int) -> bytes:
     """Download one file.
 
     Raises:
-        MirrorError: no connection, too slow to wait for, or not the file of that hash.
+        MirrorError: no connection, too slow, or not the file of that hash.
     """
     content = bytearray()
     deadline = time.monotonic() + TIMEOUT
 
-    def wait_for(function: Callable, argument):
+    def wait_for(function: Callable, *arguments):
         try:
-            return thread.apply_async(function, [argument]).get(deadline - time.monotonic())
+            return thread.apply_async(function, arguments).get(deadline - time.monotonic())
         except multiprocessing.TimeoutError:
             raise MirrorError(f"no answer, or a stalled one, after {len(content)} bytes") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             code, reason = getattr(error, "code", ""), getattr(error, "reason", error)
             raise MirrorError(f"{code} {reason}".strip()) from None
 
-    # In a thread, since a name look-up or a handshake that hangs knows of no time-out.
+    # In a thread, since a name look-up or a handshake that hangs has no time-out of its own.
     with ThreadPool(1) as thread:
-        response = wait_for(open_url, url)
+        # The time-out here only ends the thread, some time after its caller has given up.
+        response = wait_for(urllib.request.urlopen, url, None, 2 * TIMEOUT)
         blocks = iter(lambda: wait_for(response.read1, 1 << 16), b"")
-        for block in progress(blocks, response.length or most_bytes, url, len):
+        for block in progress(blocks, response.length or max_bytes, url, len):
             content += block
-            if len(content) > most_bytes:
-                raise MirrorError(f"{url} does not end after {most_bytes} bytes")
+            if len(content) > max_bytes:
+                raise MirrorError(f"{url} does not end after {max_bytes} bytes")
             earned = deadline + len(block) / MIN_BYTES_PER_SECOND
             deadline = min(earned, time.monotonic() + TIMEOUT)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise MirrorError(f"{url} is another file: wrong SHA-256, {len(content)} bytes")
     return bytes(content)
-
-
-def open_url(url: str) -> http.client.HTTPResponse:
-    opener = urllib.request.build_opener(RedirectToHttps)
-    # The time-out only ends the thread, some time after its caller has given up.
-    return opener.open(url, timeout=2 * TIMEOUT)
-
-
-class RedirectToHttps(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, request, response, code, message, headers, url):
-        if not url.startswith("https://"):
-            raise urllib.error.HTTPError(url, code, "redirected away from https", headers, response)
-        return super().redirect_request(request, response, code, message, headers, url)

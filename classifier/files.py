@@ -17,8 +17,7 @@ from classifier.console import InputError, printable, warn
 
 # Errors of the disk, which concern every file.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-# Held in a half-written folder by the program that writes it; a killed one holds it no more.
-IN_USE = ".in-use"
+IN_USE = ".in-use"  # locked in a half-written folder while a program is at work there
 
 
 def make_folder(path: Path) -> None:
@@ -41,7 +40,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         atomic_file(path) as partial,
-        # A file's name may be bytes that are no text.
+        # A file's name may be bytes that aren't text.
         open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.DictWriter(file, rows[0])
@@ -62,12 +61,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        # A failed write, as on a full disk, names no file, and the user knows of no partial one.
+        # A failed write, as on a full disk, names no file, or one that the user doesn't know.
         if error.errno and error.filename in (None, str(partial)):
             error.filename = str(path)
         raise
     finally:
-        if partial.exists():  # else a disk that is read-only would complain of it
+        if partial.exists():  # unlink would complain of a read-only disk
             partial.unlink()
 
 
@@ -85,10 +84,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     remove_partial_folders(path.parent)
     with (
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as beside,
-        filelock.FileLock(Path(beside, IN_USE)),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as temporary,
+        filelock.FileLock(Path(temporary, IN_USE)),
     ):
-        partial = Path(beside, path.name)  # the folder around it is closed to other users
+        partial = Path(temporary, path.name)  # the folder around it is closed to other users
         partial.mkdir()
         yield partial
         if path.exists():
@@ -125,10 +124,9 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def try_write(path: Path, write: Callable[[Path], None]) -> bool:
-    """Have write(path) write a report, and say whether it did.
+    """Have write(path) write a report, and return whether it did; if not, the user is warned.
 
-    A report that is open in Excel, or whose folder is read-only, is named on stderr: that is no
-    reason to end a training, or to keep the answers back.
+    A report that is open in Excel is no reason to end a training.
 
     Raises:
         OSError: the disk is full or fails.

@@ -13,15 +13,12 @@ from classifier import workers
 from classifier.console import InputError
 from classifier.machine import cpu_count
 
-# Every network that is loaded is traced anew, as it must be. In a notebook TensorFlow takes the
-# fifth of them for a fault in the program, and says so.
+# In a notebook TensorFlow warns when the fifth network is traced, as each must be.
 tf.get_logger().addFilter(lambda record: "tf.function retracing" not in record.getMessage())
 
-# On an H200 XLA compiled for 4 s, and saved 5.5 ms a step of 128 pictures of 28×28; for 7 s, and
-# saved 2.6 ms, with 16 of 224×224. So it pays from 800 steps on, or from 2,600.
+# XLA takes 4 to 7 s to compile and pays from 800 to 2,600 steps on (docs/figures.md).
 STEPS_WORTH_COMPILING = 1_500
-# To start an H100 and to compute on it for the first time took 8 s. In that time two cores read so
-# many pictures of 224×224, the largest that are usual: 16 ms each in float32.
+# In the 8 s that an H100 takes to start, two cores predict so many pictures of 224×224.
 FEW_PICTURES = 500
 
 
@@ -31,12 +28,12 @@ def gpus() -> list[tf.config.PhysicalDevice]:
 
 
 def hide_gpus_for_few(pictures: str) -> None:
-    """Leave the GPUs alone in this process if so few pictures are read before one has started.
+    """Don't use the GPUs in this process if there are at most FEW_PICTURES.
 
-    Can be said only before TensorFlow's first computation.
+    To be called before TensorFlow's first computation.
 
     Args:
-        pictures: a folder of pictures, or a single one; of what isn't there nothing is known.
+        pictures: a folder of pictures, or a single one; a missing one changes nothing.
     """
     count = sum(len(names) for _, _, names in os.walk(pictures))
     if os.path.isfile(pictures) or 0 < count <= FEW_PICTURES:
@@ -44,15 +41,15 @@ def hide_gpus_for_few(pictures: str) -> None:
 
 
 def runs_on_cpu() -> bool:
-    """Whether the network runs on the processor; there TensorFlow wants the channels last."""
+    """Whether the network runs on the processor, where TensorFlow needs the channels last."""
     return keras.backend.image_data_format() == "channels_last" and not gpus()
 
 
 def choose_precision(asked: str, recipe: str) -> str:
-    """The arithmetic asked for; for "auto" mixed_bfloat16 where it is fast, else float32.
+    """Keras's policy: the one asked for; for "auto" mixed_bfloat16 where it is fast, else float32.
 
-    It is fast where every GPU, or else the processor, multiplies it; elsewhere a processor
-    emulates it. The article's recipe is float32.
+    It is fast where every GPU, or else the processor, has instructions for it. The article's recipe
+    is float32.
     """
     if asked != "auto":
         return asked
@@ -73,11 +70,11 @@ def device_names() -> list[str]:
 
 
 def make_strategy() -> tf.distribute.Strategy:
-    """Say what the network runs on, and have it use all of it."""
+    """Print what the network runs on; returns the strategy that uses all of it."""
     for gpu in gpus():
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:  # TensorFlow is at work in this process: it has the memory it wants
+        except RuntimeError:  # TensorFlow has computed, and taken its memory
             break
     if gpus():
         names = [tf.config.experimental.get_device_details(gpu)["device_name"] for gpu in gpus()]
@@ -95,29 +92,28 @@ def make_strategy() -> tf.distribute.Strategy:
 def set_jit_compile(model: keras.Model, steps: int) -> None:
     """Have XLA compile the model's training step if that pays, and nothing else.
 
-    Keras would compile whatever it runs on a GPU, for each size of a batch anew: validation twice,
-    and a page of digits as often as it has another number of pieces. So val_acc is also computed
-    as evaluate computes it.
+    Keras would compile all that runs on a GPU, again for each batch size: validation twice, and
+    prediction once for each number of digits on a page. So val_acc is also computed as in evaluate.
 
     Args:
         model: has run nothing yet.
-        steps: of the whole training, those of earlier runs too: a run that goes on then computes as
-            it began. 0 if nothing is to be learned.
+        steps: of the whole training, before and after an interruption, so that both compute alike;
+            0 if nothing is to be learned.
     """
-    could = model.jit_compile  # Keras's own answer: never with several GPUs, nor deterministically
+    jit_compile = model.jit_compile  # False with several GPUs, and for deterministic computation
     model.jit_compile = False
-    model.make_test_function()  # which keeps to that
-    model.jit_compile = could and bool(gpus()) and steps >= STEPS_WORTH_COMPILING
+    model.make_test_function()  # it keeps this value
+    model.jit_compile = jit_compile and bool(gpus()) and steps >= STEPS_WORTH_COMPILING
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn an error of TensorFlow in the body into an InputError of one line.
 
-    Among its many lines one says what happened, such as that a picture is gone.
+    That line is the exception's in its middle, such as that a picture is gone, or else the first.
     """
     try:
         yield
     except tf.errors.OpError as error:
-        said = re.search(r"\w+(?:Error|Exception): (.*)", error.message)
-        raise InputError(said[1] if said else error.message.split("\n")[0]) from None
+        found = re.search(r"\w+(?:Error|Exception): (.*)", error.message)
+        raise InputError(found[1] if found else error.message.split("\n")[0]) from None

@@ -5,19 +5,16 @@ behind a short header; the format is described at http://yann.lecun.com/exdb/mni
 """
 
 import gzip
+import math
 import os
 import string
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from classifier.console import InputError
-
-# Deflate packs 1,032 bytes into one at best (zlib's technical notes).
-MAX_DEFLATE_RATIO = 1032
 
 # The largest set in this form, EMNIST's 697,932 training pictures, has 547 MB.
 MAX_PIXELS = 700_000_000
@@ -26,12 +23,12 @@ MAX_PIXELS = 700_000_000
 MNIST_FORM = "mnist"
 PREFIXES = {"train": "train", "test": "t10k"}
 
-WITHOUT_TWINS = string.digits + string.ascii_uppercase + "abdefghnqrt"
-# What the labels of EMNIST's sets stand for (https://arxiv.org/abs/1702.05373). In two of them
-# small letters that look like their capitals go with these, in one all do.
+MERGED = string.digits + string.ascii_uppercase + "abdefghnqrt"
+# The characters of EMNIST's labels (https://arxiv.org/abs/1702.05373). Two sets merge small letters
+# that look like their capitals with these, one set all of them.
 EMNIST = {
-    "emnist-balanced": dict(enumerate(WITHOUT_TWINS)),
-    "emnist-bymerge": dict(enumerate(WITHOUT_TWINS)),
+    "emnist-balanced": dict(enumerate(MERGED)),
+    "emnist-bymerge": dict(enumerate(MERGED)),
     "emnist-byclass": dict(
         enumerate(string.digits + string.ascii_uppercase + string.ascii_lowercase)
     ),
@@ -62,36 +59,28 @@ def read_idx(path: str | os.PathLike, magic: int, dimensions: int) -> np.ndarray
     """The uint8 array of an IDX file; of a gzip, no more is unpacked than the header promises."""
     try:
         with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            room = os.path.getsize(path) * (MAX_DEFLATE_RATIO if packed else 1)
-            return read_idx_stream(gzip.open(file) if packed else file, magic, dimensions, room)
+            stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+            header = stream.read(4 + 4 * dimensions)
+            if len(header) < 4 + 4 * dimensions:
+                raise ValueError("no IDX file: it ends within its header")
+            found, *shape = struct.unpack(f">{1 + dimensions}I", header)
+            if found != magic:
+                raise ValueError(
+                    f"no IDX file of {dimensions} dimensions: magic {found:#x}, not {magic:#x}"
+                )
+            promised = math.prod(shape)
+            if promised > MAX_PIXELS:
+                raise ValueError(f"the header promises {promised} bytes; {MAX_PIXELS} are the most")
+            content = stream.read(promised)
+            if len(content) < promised or stream.read(1):
+                has = f"{len(content)}" if len(content) < promised else "more"
+                raise ValueError(f"the header promises {promised} bytes, the file holds {has}")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: truncated or corrupt gzip, fetch it again ({error})") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
-
-
-def read_idx_stream(stream: BinaryIO, magic: int, dimensions: int, room: int) -> np.ndarray:
-    header = stream.read(4 + 4 * dimensions)
-    if len(header) < 4 + 4 * dimensions:
-        raise ValueError("no IDX file: it ends within its header")
-    found, *shape = struct.unpack(f">{1 + dimensions}I", header)
-    if found != magic:
-        raise ValueError(
-            f"no IDX file of {dimensions} dimensions: magic {found:#x}, not {magic:#x}"
-        )
-    promised = int(np.prod(shape, dtype=object))
-    if promised > room:
-        raise ValueError(f"the header promises {promised} bytes, more than the file can hold")
-    if promised > MAX_PIXELS:
-        raise ValueError(f"the header promises {promised} bytes; {MAX_PIXELS} are the most")
-    content = stream.read(promised)
-    if len(content) < promised or stream.read(1):
-        has = f"{len(content)}" if len(content) < promised else "more"
-        raise ValueError(f"the header promises {promised} bytes, the file holds {has}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
@@ -121,7 +110,7 @@ def file_names(set_name: str, part: str) -> tuple[str, str]:
     return f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
 
 
-def sets_in(folder: Path) -> list[str]:
+def find_sets(folder: Path) -> list[str]:
     """The sets of which there are files in the folder: MNIST_FORM, or names of EMNIST's."""
     return [
         set_name
@@ -130,17 +119,17 @@ def sets_in(folder: Path) -> list[str]:
     ]
 
 
-def the_set_in(folder: Path) -> str:
+def find_set(folder: Path) -> str:
     """The set in the folder, MNIST_FORM if there is none.
 
     Raises:
         InputError: there are several.
     """
-    sets = sets_in(folder)
+    sets = find_sets(folder)
     if len(sets) > 1:
         raise InputError(
-            f"{folder}: files of several sets ({', '.join(sets)}); put those of the one that is "
-            "meant into a folder of their own, and name it with --source"
+            f"{folder}: files of several sets ({', '.join(sets)}); put those of one set into a "
+            "folder of their own, and name it with --source"
         )
     return sets[0] if sets else MNIST_FORM
 
@@ -154,7 +143,7 @@ def decode_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: files are missing, damaged, or don't belong together.
     """
-    set_name, paths = the_set_in(folder), []
+    set_name, paths = find_set(folder), []
     for name in file_names(set_name, part):
         path = find_idx(folder, name)
         if path is None:
@@ -175,44 +164,19 @@ def decode_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 def class_names(folder: Path, labels: np.ndarray) -> np.ndarray:
     """The classes of labels in the folder's set, str [n]: EMNIST's characters, else the numbers.
 
-    Where a set has both a capital and its small letter, as in A and a_small, the names differ in
-    more than case: Windows and macOS would take A and a for the same folder.
+    Where a set has both A and a, the second is called a_small: Windows and macOS would take A and a
+    for the same folder.
 
     Raises:
         InputError: a label has no character.
     """
-    set_name = the_set_in(folder)
+    set_name = find_set(folder)
     if set_name == MNIST_FORM:
         return labels.astype(str)
-    mapping_file = folder / f"{set_name}-mapping.txt"
-    characters = read_mapping(mapping_file) if mapping_file.is_file() else EMNIST[set_name]
+    characters = EMNIST[set_name]
     unknown = set(labels.tolist()) - characters.keys()
     if unknown:
         raise InputError(f"{folder}: label {min(unknown)}, for which {set_name} has no character")
-    twins = {c for c in characters.values() if c.islower() and c.upper() in characters.values()}
-    names = {label: f"{c}_small" if c in twins else c for label, c in characters.items()}
+    both = {c for c in characters.values() if c.islower() and c.upper() in characters.values()}
+    names = {label: f"{c}_small" if c in both else c for label, c in characters.items()}
     return np.array([names.get(label, "") for label in range(256)])[labels]
-
-
-def read_mapping(path: Path) -> dict[int, str]:
-    """What labels stand for, from EMNIST's file of lines such as "10 65" or "1 65 97".
-
-    The last number is a character's code, of the small letter if capitals go with it.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    try:
-        rows = [[int(number) for number in line.split()] for line in path.read_bytes().splitlines()]
-        mapping = {label: chr(code) for label, *_, code in filter(None, rows)}
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, OverflowError):
-        mapping = {}
-    # They become names of folders: a slash among them would lead elsewhere.
-    if not mapping or not all(c.isascii() and c.isalnum() for c in mapping.values()):
-        raise InputError(
-            f"{path}: damaged; its lines should be a label and codes of letters, as in 10 65; "
-            "without the file, EMNIST's own mapping is taken"
-        )
-    return mapping

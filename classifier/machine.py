@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
-# Where Linux says what a container may use, what it uses, and how much of that is files that Linux
-# has kept in memory and gives back when asked: control groups, version 2 and version 1.
+# A container's memory limit and its use in Linux's control groups, version 2 and version 1. Cached
+# files (memory.stat) count as used, but are given back when memory is needed.
 CGROUPS = (
     (Path("/sys/fs/cgroup"), "memory.max", "memory.current", ""),
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
@@ -24,7 +24,7 @@ def cpu_count() -> int:
 
 
 def free_memory() -> int:
-    """How many more bytes this process may use: what the machine has free, or its container."""
+    """How many more bytes this process may use, of the machine's memory or its container's."""
     free = psutil.virtual_memory().available
     for folder, limit, usage, prefix in CGROUPS:
         try:

@@ -5,9 +5,12 @@ The one opener for training, evaluation and prediction.
 
 import contextlib
 import logging
+import math
 import os
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -16,6 +19,10 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 Decoder = Callable[[str, tuple[int, int]], np.ndarray]
 # Twice the largest camera in use; beyond it a file is a mishap or an attack.
 MAX_PIXELS = 100_000_000
+# Decoding takes up to 16 bytes a pixel (docs/figures.md), in each thread at once. Pictures larger
+# than this, which is 0.3 GB, wait for each other, and are reduced to it.
+LARGE_PIXELS = 16_000_000
+large_picture_lock: contextlib.AbstractContextManager = threading.Lock()
 THUMBNAIL = 84  # pixels, as many as a cell of a sheet of predictions has for it
 # Endings of the pictures that people have. Pillow opens those that it, or a plug-in, knows.
 KNOWN_EXTENSIONS = (
@@ -53,45 +60,62 @@ def open_picture(
 
     Raises:
         OSError: the file can't be read, is no picture, or ends too early.
-        ValueError: it has more than MAX_PIXELS pixels, or none.
+        ValueError: it has more than MAX_PIXELS pixels, or none; or levels that aren't supported.
     """
+    with as_decode_error(), open_file(path) as file, Image.open(file) as image:
+        # Of other formats getexif may decode all pixels, and draft does nothing.
+        is_jpeg = image.format in ("JPEG", "MPO")
+        if (side or near) and is_jpeg and image.width * image.height <= MAX_PIXELS:
+            on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            width, height = near or (side, side)
+            image.draft(None, (height, width) if on_its_side else (width, height))
+        return upright(image, side)
+
+
+def open_file(path: str | os.PathLike) -> BinaryIO:
+    """The file to read from; a pipe that nobody writes into is empty, and isn't waited for."""
+    nonblocking = getattr(os, "O_NONBLOCK", 0)
+    return open(path, "rb", opener=lambda path, flags: os.open(path, flags | nonblocking))
+
+
+@contextlib.contextmanager
+def as_decode_error() -> Iterator[None]:
+    """Turn whatever a broken file trips Pillow's decoders into to one of DECODE_ERRORS."""
     try:
-        with open(path, "rb", opener=open_nonblocking) as file, Image.open(file) as image:
-            # Of other formats getexif may decode all pixels, and draft does nothing.
-            is_jpeg = image.format in ("JPEG", "MPO")
-            if (side or near) and is_jpeg and image.width * image.height <= MAX_PIXELS:
-                on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-                width, height = near or (side, side)
-                image.draft(None, (height, width) if on_its_side else (width, height))
-            return upright(image, side)
-    except Image.DecompressionBombError:
-        raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
+        yield
     except DECODE_ERRORS:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever a broken file trips them into
+    except Image.DecompressionBombError:
+        raise ValueError(f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:
         raise ValueError(f"cannot be decoded: {error}") from error
-
-
-def open_nonblocking(path: str, flags: int) -> int:
-    """As os.open, but a pipe of which nobody writes the other end is empty, and not waited for."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def upright(image: Image.Image, side: int | None = None) -> Image.Image:
     """As open_picture, for a picture that is open already."""
-    check_size(image)
-    image = to_plain_mode(image)
-    if side and max(image.size) > side:
-        image.thumbnail((side, side), Image.Resampling.BILINEAR)
-    return ImageOps.exif_transpose(image)
+    with limited_memory(image):
+        image = to_plain_mode(image)
+        if side and max(image.size) > side:
+            image.thumbnail((side, side), Image.Resampling.BILINEAR)
+        elif image.width * image.height > LARGE_PIXELS:
+            image = image.reduce(math.ceil(math.sqrt(image.width * image.height / LARGE_PIXELS)))
+        return ImageOps.exif_transpose(image)
 
 
-def check_size(image: Image.Image) -> None:
-    """Raise ValueError if the picture has no pixels, or more than MAX_PIXELS."""
-    if image.width * image.height > MAX_PIXELS:
+@contextlib.contextmanager
+def limited_memory(image: Image.Image) -> Iterator[None]:
+    """For the decoding of an opened picture: one of more than LARGE_PIXELS waits for the others.
+
+    Raises:
+        ValueError: it has no pixels, or more than MAX_PIXELS.
+    """
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
         raise ValueError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
-    if not image.width * image.height:
+    if not pixels:
         raise ValueError("it has no pixels")
+    with large_picture_lock if pixels > LARGE_PIXELS else contextlib.nullcontext():
+        yield
 
 
 def to_plain_mode(image: Image.Image) -> Image.Image:
@@ -102,23 +126,28 @@ def to_plain_mode(image: Image.Image) -> Image.Image:
         return to_uint8(image)
     if image.has_transparency_data:
         return image.convert("RGBA").convert("RGBa")
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    return image.convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
 def to_uint8(image: Image.Image) -> Image.Image:
-    """A picture of mode I, I;16 or F in mode L, without Pillow's clipping at 255."""
+    """A picture of mode I, I;16 or F in mode L, without Pillow's clipping at 255.
+
+    White is 65535 for integers, as in 16-bit PNG and PGM, and for floats the first of 1, 255 and
+    65535 that no pixel exceeds. Black is 0, or the lowest of negative pixels.
+
+    Raises:
+        ValueError: a pixel is above 65535 (no format says what is white there), or no number.
+    """
     values = np.asarray(image.convert("F"))
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise ValueError("it has pixels that are no numbers")
-    # 65535 is the white of PNG's and PGM's 16 bits; floats don't say theirs.
     whites = (1, 255, 65535) if image.mode.startswith("F") else (65535,)
-    white = next((white for white in whites if high <= white), high)
+    if high > whites[-1]:
+        raise ValueError(f"it has pixels of {high:.0f}; scale them to 0..65535, which is white")
+    white = next(white for white in whites if high <= white)
     black = min(low, 0)
-    scaled = (values - black) * (255 / (white - black))
-    return Image.fromarray(np.round(scaled).astype(np.uint8))
+    return Image.fromarray(np.round((values - black) * (255 / (white - black))).astype(np.uint8))
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -146,27 +175,23 @@ def error_reason(error: Exception) -> str:
 # ---------------------------------------------------------------- resized
 
 
-def decode(path: str, size: tuple[int, int]) -> np.ndarray:
-    """The picture in the network's (height, width), as a person sees it: uint8 [h, w, 3].
+def open_and_resize(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
+    """The picture, and what the network of (height, width) sees of it, uint8 [height, width, 3].
 
     Raises:
         OSError, ValueError: as open_picture.
     """
-    return open_and_resize(path, size)[1]
-
-
-def resize(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """What open_picture gives, scaled to (height, width): uint8 [height, width, 3]."""
-    # Antialiased, as torchvision and timm do by default: thin lines grow pale, but don't vanish.
-    return np.asarray(on_white(picture).resize(size[::-1], Image.Resampling.BILINEAR))
-
-
-def open_and_resize(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
-    """The picture, and what the network sees of it, uint8 [h, w, 3]. Raises as open_picture."""
     height, width = size
     # Twice the size is as good as all, and four times as many pixels as are needed.
     picture = open_picture(path, near=(2 * width, 2 * height))
-    return picture, resize(picture, size)
+    # Antialiased, as torchvision and timm do by default: thin lines grow pale, but don't vanish.
+    resized = on_white(picture).resize((width, height), Image.Resampling.BILINEAR)
+    return picture, np.asarray(resized)
+
+
+def decode(path: str, size: tuple[int, int]) -> np.ndarray:
+    """The second of open_and_resize."""
+    return open_and_resize(path, size)[1]
 
 
 def decode_as_article(path: str, size: tuple[int, int]) -> np.ndarray:
@@ -177,14 +202,13 @@ def decode_as_article(path: str, size: tuple[int, int]) -> np.ndarray:
     """
     import keras  # here, since it takes seconds, and handwriting and its tests need none of it
 
-    try:
-        with open(path, "rb", opener=open_nonblocking) as file, Image.open(file) as image:
-            check_size(image)
+    with (
+        as_decode_error(),
+        open_file(path) as file,
+        Image.open(file) as image,
+        limited_memory(image),
+    ):
         return np.asarray(keras.utils.load_img(path, target_size=size), np.uint8)
-    except DECODE_ERRORS:
-        raise
-    except Exception as error:  # as in open_picture
-        raise ValueError(f"cannot be decoded: {error}") from error
 
 
 def open_as_article(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
@@ -192,10 +216,10 @@ def open_as_article(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.n
     return open_picture(path), decode_as_article(path, size)
 
 
-def try_decode(path: str, size: tuple[int, int], how: Decoder = decode) -> np.ndarray | str:
+def try_decode(path: str, size: tuple[int, int], decode: Decoder = decode) -> np.ndarray | str:
     """The pixels, as decode gives them; or in a few words why the picture can't be read."""
     try:
-        return how(path, size)
+        return decode(path, size)
     except DECODE_ERRORS as error:
         return error_reason(error)
 

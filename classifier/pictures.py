@@ -1,17 +1,18 @@
-"""Folders of pictures: listed, decoded, checked, kept in memory."""
+"""Folders of pictures: listed, decoded, checked, held in memory."""
 
+import itertools
 import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from classifier import decoding
+from classifier import decoding, opener
 from classifier.console import InputError, progress, warn
 from classifier.disk_cache import DiskCache
 from classifier.machine import cpu_count, free_memory
@@ -20,26 +21,17 @@ from classifier.opener import PICTURE_EXTENSIONS, Decoder, decode, try_decode
 if TYPE_CHECKING:
     from tensorflow.keras.preprocessing.image import DirectoryIterator
 
-# Pictures that a thread decodes at a time: large photos take a tenth of a second each, and Ctrl-C
-# waits for them.
+# Pictures that a thread decodes at a time: photos take a tenth of a second each, and Ctrl-C waits.
 CHUNK_SIZE = 16
 # Bytes of pixels in memory, of which TensorFlow makes copies: four times those of MNIST.
 MAX_CACHE_BYTES = 600_000_000
-# Threads that open smaller files stand in each other's way: two take 9.4 s for MNIST's 48,000
-# training pictures, one takes 4.
-SMALL_FILE = 10_000  # bytes
+SMALL_FILE = 10_000  # bytes; smaller files are opened faster by one thread (docs/figures.md)
 PROGRESS_DELAY = 5  # seconds without progress that a person doesn't notice
 SAMPLE_SIZE = 200  # images give the mean of a set to a few hundredths
-ROTATION_EPOCHS = (
-    3  # each rotating image is in one epoch of three, so that three times as many are seen
-)
-# Those that flow_from_directory takes by itself, as in the article.
-KERAS_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff")
-
+ROTATION_EPOCHS = 3  # a rotating image is in one epoch of three: three times as many take part
 VALIDATION_SPLIT = 0.2  # the article's
-
-# Of two such classes, always answering the larger has an accuracy of 0.91.
-IMBALANCE_RATIO = 10
+IMBALANCE_RATIO = 10  # always answering the larger of two such classes has an accuracy of 0.91
+LAYOUT = "one folder a class, as in train/cat/1.png and train/dog/2.png"
 
 
 # ---------------------------------------------------------------- found
@@ -49,23 +41,22 @@ def class_folders(folder: str) -> list[str]:
     """The names of the folders that hold pictures, sorted: they are the classes.
 
     Raises:
-        InputError: the folder or the pictures in it are missing.
+        InputError: the folder is missing, or has pictures of fewer than two classes.
     """
-    layout = "one folder a class, as in train/cat/1.png and train/dog/2.png"
     if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such folder; what is expected is {layout}")
-    names = (path.name for path in Path(folder).iterdir() if path.is_dir())
-    names = sorted(name for name in names if not name.startswith("."))
-    classes = [name for name in names if any(map(is_picture, files_below(Path(folder, name))))]
+        raise InputError(f"{folder}: no such folder; what is expected is {LAYOUT}")
+    files = {path.name: files_below(path) for path in visible_entries(folder) if path.is_dir()}
+    classes = [name for name, paths in files.items() if any(map(is_picture, paths))]
     if len(classes) < 2:
         found = f"pictures of {classes[0]} only" if classes else "no pictures"
-        raise InputError(f"{folder}: {found}; two classes are needed, {layout}")
+        raise InputError(f"{folder}: {found}; two classes are needed, {LAYOUT}")
     return classes
 
 
-def extensions(recipe: str) -> tuple[str, ...]:
-    """What the names of pictures end in; with the article's recipe, what Keras takes."""
-    return KERAS_EXTENSIONS if recipe == "article" else PICTURE_EXTENSIONS
+def visible_entries(folder: str | os.PathLike) -> list[Path]:
+    """The files and folders in the folder, sorted, but for hidden ones."""
+    entries = [path for path in Path(folder).iterdir() if not path.name.startswith(".")]
+    return sorted(entries, key=lambda path: path.name)
 
 
 def files_below(folder: str | os.PathLike) -> Iterator[str]:
@@ -75,37 +66,32 @@ def files_below(folder: str | os.PathLike) -> Iterator[str]:
         yield from (os.path.join(parent, name) for name in names if not name.startswith("."))
 
 
-def is_picture(name: str) -> bool:
-    return name.lower().endswith(PICTURE_EXTENSIONS)
+def is_picture(path: str | os.PathLike) -> bool:
+    """Whether the file's name ends as a picture's does."""
+    return os.fspath(path).lower().endswith(PICTURE_EXTENSIONS)
 
 
-def warn_ignored(folder: str, taken: tuple[str, ...]) -> None:
-    """Warn of folders, files and pictures that are ignored, and why.
-
-    Args:
-        folder: of the classes' folders.
-        taken: the endings of the files in them that are taken for pictures.
-    """
-    entries = [path for path in sorted(Path(folder).iterdir()) if not path.name.startswith(".")]
-    loose = [path.name for path in entries if not path.is_dir() and is_picture(path.name)]
+def warn_ignored(folder: str) -> None:
+    """Warn of what is ignored in the folder of the classes, and why."""
+    entries = visible_entries(folder)
+    loose = [path.name for path in entries if not path.is_dir() and is_picture(path)]
     if loose:
-        named = loose[0] + ", …" * (len(loose) > 1)
-        warn(f"NOTE: {folder}: pictures in no class's folder, left out: {len(loose)} ({named})")
-    inside = [path for path in entries if path.is_dir()]
-    names = {path.name: list(files_below(path)) for path in inside}
-    empty = [folder for folder, files in names.items() if not any(map(is_picture, files))]
+        examples = loose[0] + ", …" * (len(loose) > 1)
+        warn(f"NOTE: {folder}: pictures in no class's folder, left out: {len(loose)} ({examples})")
+    files = {path.name: list(files_below(path)) for path in entries if path.is_dir()}
+    empty = [name for name, paths in files.items() if not any(map(is_picture, paths))]
     if empty:
         warn(f"{folder}: left out, since there are no pictures in them: {', '.join(empty)}")
-    others = Counter(
-        os.path.splitext(name)[1].lower()
-        for files in names.values()
-        for name in files
-        if not name.lower().endswith(taken)
-    )
+    others = other_endings(itertools.chain.from_iterable(files.values()))
     if others:
         counts = ", ".join(f"{n} {ending or 'without one'}" for ending, n in others.items())
         hint = "; pip install pillow-heif and .heic is read, too" if ".heic" in others else ""
         warn(f"{folder}: left out, since files with these endings aren't read: {counts}{hint}")
+
+
+def other_endings(paths: Iterable[str | os.PathLike]) -> Counter[str]:
+    """How many files there are of each ending that isn't a picture's."""
+    return Counter(Path(path).suffix.lower() for path in paths if not is_picture(path))
 
 
 def check_classes(folder: str, classes: list[str]) -> None:
@@ -132,24 +118,21 @@ def list_pictures(folder: str) -> list[str]:
             f"{Path(folder).absolute()}: no such file or folder; put the pictures to predict "
             "there, or name others with --imp_dir"
         )
-    names = [path.name for path in Path(folder).iterdir() if not path.is_dir()]
-    names = [name for name in names if not name.startswith(".")]
-    others = Counter(Path(name).suffix.lower() for name in names if not is_picture(name))
-    if ".heic" in others:
-        warn(f"{folder}: {others['.heic']} .heic can't be read; pip install pillow-heif")
-    names = [name for name in names if is_picture(name)]
+    files = [path for path in visible_entries(folder) if not path.is_dir()]
+    if heic := other_endings(files)[".heic"]:
+        warn(f"{folder}: {heic} .heic can't be read; pip install pillow-heif")
+    names = [path.name for path in files if is_picture(path)]
     if not names:
         raise InputError(f"{folder}: no pictures in it ({', '.join(PICTURE_EXTENSIONS)})")
 
-    def naturally(name: str) -> tuple:
+    def natural(name: str) -> list[str | int]:
         # Text and numbers alternate, so that like is compared with like.
-        parts = re.split("([0-9]+)", name)
-        return [int(p) if i % 2 else p for i, p in enumerate(parts)], name
+        return [int(part) if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name))]
 
-    return [os.path.join(folder, name) for name in sorted(names, key=naturally)]
+    return [os.path.join(folder, name) for name in sorted(names, key=natural)]
 
 
-# ---------------------------------------------------------------- kept
+# ---------------------------------------------------------------- in memory
 
 
 class ImageSet(NamedTuple):
@@ -161,9 +144,7 @@ class ImageSet(NamedTuple):
     size: tuple[int, int]  # height, width
     decode: Decoder
     grayscale: bool  # red, green and blue are the same in all of them
-    rotating: int = (
-        0  # the number of images, at the end, of which an epoch has a ROTATION_EPOCHS-th
-    )
+    rotating: int = 0  # so many, at the end, of which an epoch has one in ROTATION_EPOCHS
 
     @property
     def epoch_size(self) -> int:
@@ -180,12 +161,11 @@ def mean_and_std(pictures: ImageSet) -> tuple[float, float]:
     count = len(pictures.labels)
     moments = []
     for index in np.linspace(0, count - 1, min(count, SAMPLE_SIZE)).astype(int):
-        kept = pictures.pixels
-        picture = pictures.load_image(index) if kept is None else kept[index]
-        values = picture.astype(np.float64)
+        image = pictures.load_image(index) if pictures.pixels is None else pictures.pixels[index]
+        values = image.astype(np.float64)
         moments.append((values.mean(), (values**2).mean()))
     mean, square = np.mean(moments, axis=0)
-    # No spread at all is no picture of anything: one grey level of 255 stands for it.
+    # Pixels that are all the same are divided by one grey level of 255.
     std = max(math.sqrt(max(square - mean**2, 0)), 1.0)
     return round(mean / 255, 4), round(std / 255, 4)
 
@@ -194,19 +174,19 @@ def load(
     iterator: "DirectoryIterator",
     cache_limit: int | None,
     decode: Decoder = decode,
-    beside: Path | None = None,
+    cache_file: Path | None = None,
 ) -> ImageSet:
     """Decode every picture of an ImageDataGenerator's iterator once.
 
-    Files that can't be decoded are named on stderr and left out, of the iterator, too. Pictures
-    that don't fit into memory are kept on disk in the network's size.
+    Files that can't be decoded are named on stderr and left out, of the iterator, too.
 
     Args:
         iterator: where the files are, their labels, and the size that they are scaled to.
         cache_limit: the most memory, in MB, that pictures may take; None for a sixth of what is
             free, MAX_CACHE_BYTES at most.
         decode: how a file becomes pixels.
-        beside: the file on disk; None to read the pictures themselves again.
+        cache_file: holds pictures that don't fit into memory, as they were decoded; None to decode
+            them again in every epoch.
 
     Raises:
         InputError: no picture can be read.
@@ -214,23 +194,24 @@ def load(
     count, size = iterator.samples, iterator.target_size
     limit, needed = memory_limit(cache_limit), count * math.prod(size) * 3
     pixels = np.empty((count, *size, 3), np.uint8) if needed <= limit else None
-    on_disk = pixels is None and beside is not None and DiskCache.fits(beside, count, size)
+    on_disk = pixels is None and cache_file is not None and DiskCache.fits(cache_file, count, size)
     if pixels is None:
+        what = f"kept in {cache_file}" if on_disk else "decoded every epoch"
         print(
             f"{count} pictures take {needed / 1e6:.0f} MB, more than the {limit / 1e6:.0f} MB of "
-            f"memory for them: they are {f'kept in {beside}' if on_disk else 'decoded every epoch'}"
+            f"memory for them: they are {what}"
         )
     if on_disk:
-        decode = DiskCache(beside, iterator.filepaths, size, decode)
-    whole, grayscale = drop_unreadable(iterator, decode, pixels)
-    if not whole:
+        decode = DiskCache(cache_file, iterator.filepaths, size, decode)
+    readable, grayscale = drop_unreadable(iterator, decode, pixels)
+    if not readable:
         raise InputError(f"{iterator.directory}: no picture in it can be read")
     if on_disk:
         decode.complete()
-    if pixels is not None and len(whole) < count:
-        pixels = pixels[whole]
-    if pixels is not None and (grayscale := is_grayscale(pixels)):
-        pixels = np.ascontiguousarray(pixels[..., :1])
+    if pixels is not None:
+        pixels = pixels if len(readable) == count else pixels[readable]
+        if grayscale := is_grayscale(pixels):  # at once, which is 9 times as fast
+            pixels = np.ascontiguousarray(pixels[..., :1])
     paths = np.array(iterator.filepaths, dtype=object)
     return ImageSet(paths, iterator.classes, pixels, size, decode, grayscale)
 
@@ -238,10 +219,10 @@ def load(
 def drop_unreadable(
     iterator: "DirectoryIterator", decode: Decoder, pixels: np.ndarray | None = None
 ) -> tuple[list[int], bool]:
-    """Decode all pictures; the iterator keeps those that can be decoded.
+    """Decode all pictures; those that can't be are named on stderr and dropped from the iterator.
 
     Args:
-        iterator: where the files are; those that can't be decoded are named on stderr.
+        iterator: where the files are.
         decode: how a file becomes pixels.
         pixels: where they go, uint8 [n, height, width, 3]; None to check only.
 
@@ -249,41 +230,47 @@ def drop_unreadable(
         The indices of those that were decoded; and, where pixels is None, whether all of these are
         grayscale.
     """
-    paths, whole, grayscale = iterator.filepaths, [], True
+    paths, readable, grayscale = iterator.filepaths, [], True
     results = decode_all(paths, iterator.target_size, decode)
     results = progress(results, len(paths), "reading pictures", after=PROGRESS_DELAY)
-    for place, result in enumerate(results):
+    for index, result in enumerate(results):
         if isinstance(result, str):
-            warn(f"{paths[place]}: left out, {result}")
+            warn(f"{paths[index]}: left out, {result}")
             continue
-        whole.append(place)
+        readable.append(index)
         if pixels is not None:
-            pixels[place] = result
+            pixels[index] = result
         else:
             grayscale = grayscale and is_grayscale(result)
     names = file_names(iterator)
-    select_files(iterator, [names[place] for place in whole])
-    return whole, grayscale
+    select_files(iterator, [names[index] for index in readable])
+    return readable, grayscale
 
 
-def decode_all(paths: list[str], size: tuple[int, int], how: Decoder) -> Iterator:
+def is_grayscale(pixels: np.ndarray) -> bool:
+    """Whether red, green and blue are the same in uint8 [..., 3]."""
+    return all(np.array_equal(pixels[..., 0], pixels[..., channel]) for channel in (1, 2))
+
+
+def decode_all(
+    paths: list[str], size: tuple[int, int], decode: Decoder = decode
+) -> Iterator[np.ndarray | str]:
     """What try_decode gives for each of the pictures, in order."""
-    if how is decode and (decoder := decoding.decoder_for(paths, size)):
+    if decode is opener.decode and (decoder := decoding.decoder_for(paths, size)):
         yield from decoder.results(paths)
         return
 
-    def decode_some(chunk: list[str]) -> list[np.ndarray | str]:
-        return [try_decode(path, size, how) for path in chunk]
+    def decode_chunk(start: int) -> list[np.ndarray | str]:
+        return [try_decode(path, size, decode) for path in paths[start : start + CHUNK_SIZE]]
 
-    chunks = [paths[start : start + CHUNK_SIZE] for start in range(0, len(paths), CHUNK_SIZE)]
-    some = [path for path in paths[:: 1 + len(paths) // 100] if os.path.exists(path)]
-    large = any(os.path.getsize(path) > SMALL_FILE for path in some)
+    sample = filter(os.path.exists, paths[:: 1 + len(paths) // 100])
+    large = any(os.path.getsize(path) > SMALL_FILE for path in sample)
     pool = ThreadPoolExecutor(cpu_count() if large else 1)
     try:
-        for results in pool.map(decode_some, chunks):
+        for results in pool.map(decode_chunk, range(0, len(paths), CHUNK_SIZE)):
             yield from results
     finally:
-        pool.shutdown(cancel_futures=True)  # whoever stops us need not wait for the rest
+        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C the rest isn't decoded
 
 
 def decode_ahead(setting: Any) -> None:
@@ -316,32 +303,32 @@ def select_files(iterator: "DirectoryIterator", names: Sequence[str]) -> None:
     iterator.n = iterator.samples = len(names)
 
 
-def drop_hidden(iterator: "DirectoryIterator") -> None:
-    """Have the iterator load no hidden files, which Keras takes for pictures.
+def is_visible(name: str) -> bool:
+    """Whether neither the file "<class>/<file>" nor a folder that it is in is hidden.
 
-    Jupyter keeps copies in .ipynb_checkpoints/, and macOS writes ._1.png beside 1.png.
+    Keras takes hidden ones for pictures: Jupyter keeps copies in .ipynb_checkpoints/, and macOS
+    writes ._1.png beside 1.png.
     """
+    return "/." not in name
+
+
+def drop_hidden(iterator: "DirectoryIterator") -> None:
+    """Have the iterator load no hidden files."""
     select_files(iterator, list(filter(is_visible, file_names(iterator))))
 
 
 def split_visible(training: "DirectoryIterator", validation: "DirectoryIterator") -> None:
     """Drop hidden files, and split the others anew: Keras has split each class with them in it."""
-    names = [*file_names(validation), *file_names(training)]
-    if all(map(is_visible, names)):
-        return
     by_class = {name: [] for name in training.class_indices}
-    for name in filter(is_visible, names):
+    for name in filter(is_visible, [*file_names(validation), *file_names(training)]):
         by_class[name.split("/")[0]].append(name)
-    held_out = {name: int(VALIDATION_SPLIT * len(files)) for name, files in by_class.items()}
-    select_files(
-        validation, [f for name, files in by_class.items() for f in files[: held_out[name]]]
-    )
-    select_files(training, [f for name, files in by_class.items() for f in files[held_out[name] :]])
-
-
-def is_visible(name: str) -> bool:
-    """Whether neither the file "<class>/<file>" nor a folder that it is in is hidden."""
-    return "/." not in name
+    parts = [], []
+    for names in by_class.values():
+        held_out = int(VALIDATION_SPLIT * len(names))
+        parts[0].extend(names[held_out:])
+        parts[1].extend(names[:held_out])
+    select_files(training, parts[0])
+    select_files(validation, parts[1])
 
 
 def check_balance(training: "DirectoryIterator", validation: "DirectoryIterator") -> None:
@@ -364,8 +351,3 @@ def check_balance(training: "DirectoryIterator", validation: "DirectoryIterator"
             f"{folder}: very uneven, pictures: {counts[few]} of {names[few]}, {counts[many]} of "
             f"{names[many]}; expect the small classes to be read badly"
         )
-
-
-def is_grayscale(pixels: np.ndarray) -> bool:
-    """Whether red, green and blue are the same in uint8 [..., 3]."""
-    return all(np.array_equal(pixels[..., 0], pixels[..., channel]) for channel in (1, 2))

@@ -91,7 +91,7 @@ def choose(
         return article(training, validation)
     folder = Path(setting.checkpoint_path, "pixels")
     learned, held_out = (
-        pictures.load(workers.shard(files), setting.cache_limit, beside=folder / name)
+        pictures.load(workers.shard(files), setting.cache_limit, cache_file=folder / name)
         for files, name in ((training, "training.bin"), (validation, "validation.bin"))
     )
     if digits and list(training.class_indices) == list("0123456789"):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGenerator
 
-from classifier import hardware, pictures
+from classifier import hardware, opener, pictures
 from classifier.console import InputError, warn
 from classifier.metadata import check_network, read_metadata, select_held_out, with_metadata
 from classifier.run_folder import archived_weights, checkpoints, load_first_usable
@@ -74,7 +74,7 @@ def find_run(setting: Any) -> TrainedRun:
 def test_iterator(run: TrainedRun) -> DirectoryIterator:
     """The test pictures of the network's classes; without a test folder, those it has held out."""
     setting, classes = run.setting, run.metadata["classes"]
-    DirectoryIterator.white_list_formats = pictures.extensions(setting.recipe)
+    DirectoryIterator.white_list_formats = opener.PICTURE_EXTENSIONS
     folder = setting.test_dir
     if Path(folder).is_dir():
         pictures.check_classes(folder, classes)

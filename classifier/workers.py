@@ -1,8 +1,8 @@
 """Training on several machines: what differs from training on one.
 
 The machines are named by TF_CONFIG, and TensorFlow's MultiWorkerMirroredStrategy joins them: each
-has a share of the pictures and of every batch, and all have the same weights. The first machine
-alone keeps what is learned. On one machine each function here gives back what it was given.
+has a share of the pictures and of every batch, and all have the same weights. Only the first writes
+files. On one machine each function here returns what it was given.
 """
 
 import contextlib
@@ -32,12 +32,11 @@ from classifier.weights import seed_generator_states
 if TYPE_CHECKING:
     from tensorflow.keras.preprocessing.image import DirectoryIterator
 
-# What may differ between the machines of a training: where things are, and how much memory.
+# What may differ between the machines of a training.
 MACHINE_FIELDS = ("data_dir", "train_dir", "test_dir", "imp_dir", "checkpoint_path", "cache_limit")
-# Between the seeds of two machines; a training itself uses its seed and the next one.
-BETWEEN_SEEDS = 1000
-# What TensorFlow raises on the machines that are left, depending on what they were at.
-LOST = (
+SEED_STEP = 1000  # between two machines' seeds; each uses its seed and the next one
+# What TensorFlow raises on the other machines if one is lost, depending on what they were doing.
+LOST_ERRORS = (
     *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
     *(tf.errors.DeadlineExceededError, tf.errors.InternalError),
 )
@@ -47,11 +46,13 @@ class Strategy(tf.distribute.MultiWorkerMirroredStrategy):
     """TensorFlow's, as Keras 3.15 can use it (keras#20585)."""
 
     def reduce(self, reduce_op, value, axis):
-        return super().reduce(reduce_op, value, axis=None)  # Keras's axis, 0, is none of a number's
+        return super().reduce(
+            reduce_op, value, axis=None
+        )  # Keras's axis is 0, which a number lacks
 
     def experimental_distribute_dataset(self, dataset, options=None):
-        # It is this machine's share already, for its one device. TensorFlow's own iterator over a
-        # worker's devices waits for a tuner when it ends, for up to a minute.
+        # It is this machine's share already, for its one device. TensorFlow's own iterator waits
+        # for its tuner when it ends, up to a minute.
         return dataset
 
 
@@ -76,24 +77,24 @@ def run_on_workers(train: Callable[[Any], Any], setting: Any) -> Any:
             "TF_CONFIG: a worker takes one GPU, and sees several here; start a worker for each, "
             "with CUDA_VISIBLE_DEVICES and a port of its own"
         )
-    asked = {name: value for name, value in vars(setting).items() if name not in MACHINE_FIELDS}
-    cluster.wait_for_workers(worker, asked)
+    flags = {name: value for name, value in vars(setting).items() if name not in MACHINE_FIELDS}
+    cluster.wait_for_workers(worker, flags)
     connect()
     try:
         if worker.index == 0:
             return train(setting)
         with without_outputs(setting) as setting:
             return train(setting)
-    except LOST as error:
-        parted = re.search("Collective ops is aborted by: (.*)", error.message)
-        if gone := lost_workers(error.message):
-            happened = f"{' and '.join(map(worker.name, gone))} is lost, and may say why itself"
-        elif parted:
-            happened = f"the machines have lost each other ({parted[1]})"
+    except LOST_ERRORS as error:
+        reason = re.search("Collective ops is aborted by: (.*)", error.message)
+        if lost := lost_workers(error.message):
+            what = f"{' and '.join(map(worker.name, lost))} is lost, and may say why itself"
+        elif reason:
+            what = f"the machines have lost each other ({reason[1]})"
         else:
             raise
         raise InputError(
-            f"{happened}; the epochs that were finished are saved on the first machine, and the "
+            f"{what}; the epochs that were finished are saved on the first machine, and the "
             "same command with --is_restore on all machines goes on from there"
         ) from None
 
@@ -101,19 +102,16 @@ def run_on_workers(train: Callable[[Any], Any], setting: Any) -> Any:
 def connect() -> None:
     """Make the strategy, now that all machines are there."""
     global strategy
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # it can't be said later on
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # only before the GPU is used
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     strategy = Strategy()
-    for number, handler in handlers.items():  # TensorFlow has put its own in their place
+    for number, handler in handlers.items():  # TensorFlow has replaced them
         signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def without_outputs(setting: Any) -> Iterator[Any]:
-    """The Setting of a machine that keeps nothing: what it writes goes to a folder that vanishes.
-
-    What it would print is the first machine's to say.
-    """
+    """The Setting of a machine that writes to a temporary folder only, and prints nothing."""
     scratch = tempfile.mkdtemp(prefix="mnist_keras-")
 
     def stop(number, frame):
@@ -149,12 +147,11 @@ def lost_workers(message: str) -> list[int]:
 
 
 def responds(index: int) -> bool:
-    """Whether TensorFlow on a machine says something to whoever calls, as it does unless frozen."""
+    """Whether TensorFlow on a machine greets whoever connects, as it does unless it is frozen."""
+    address = worker.host_and_port(index)
     try:
-        with socket.create_connection(
-            worker.host_and_port(index), cluster.RESPONSE_TIMEOUT
-        ) as line:
-            return line.recv(1) != b""
+        with socket.create_connection(address, cluster.RESPONSE_TIMEOUT) as connection:
+            return connection.recv(1) != b""
     except OSError:
         return False
 
@@ -163,10 +160,7 @@ def responds(index: int) -> bool:
 
 
 def all_gather(value: Any) -> list[Any]:
-    """The value, in terms of JSON, that each machine has, in their order; on one machine [value].
-
-    All machines must come here, or all wait.
-    """
+    """The value, in terms of JSON, of each machine, in their order; all of them must call this."""
     if strategy is None:
         return [value]
     text = json.dumps(value).encode()
@@ -180,16 +174,15 @@ def broadcast_files(folder: Path, names: Sequence[str]) -> None:
     """Write the first machine's files of these names, if it has them, into the others' folder."""
     if strategy is None:
         return
-    there = [path for path in (folder / name for name in names) if path.exists()]
-    mine = {path.name: path.read_text(encoding="utf-8") for path in there}
-    firsts = all_gather(mine if worker.index == 0 else {})[0]
+    paths = [folder / name for name in names if worker.index == 0 and (folder / name).exists()]
+    texts = all_gather({path.name: path.read_text(encoding="utf-8") for path in paths})[0]
     if worker.index > 0:
-        for name, text in firsts.items():
+        for name, text in texts.items():
             write_file(folder / name, text.encode())
 
 
 def shard(iterator: "DirectoryIterator") -> "DirectoryIterator":
-    """An iterator over this machine's share of the files: every n-th, so that classes keep theirs.
+    """An iterator over this machine's share of the files: every n-th, so some of each class.
 
     Raises:
         InputError: the machines have different files, or too few.
@@ -198,14 +191,14 @@ def shard(iterator: "DirectoryIterator") -> "DirectoryIterator":
         return iterator
     names, machines = file_names(iterator), len(worker.addresses)
     digest = hashlib.sha256("\n".join(names).encode("utf-8", "backslashreplace")).hexdigest()
-    has = f"{len(names)} pictures of {len(iterator.class_indices)} classes"
-    first, *others = all_gather([has, digest])
+    count = f"{len(names)} pictures of {len(iterator.class_indices)} classes"
+    first, *others = all_gather([count, digest])
     for index, other in enumerate(others, start=1):
         if other != first:
-            but = "as many by other names" if other[0] == first[0] else other[0]
+            has = "as many by other names" if other[0] == first[0] else other[0]
             raise InputError(
                 f"{iterator.directory}: {worker.name(0)} has {first[0]} here, {worker.name(index)} "
-                f"{but}; all machines need the same ones"
+                f"{has}; all machines need the same ones"
             )
     if len(names) < machines:
         raise InputError(f"{iterator.directory}: too few pictures for {machines} machines")
@@ -215,32 +208,31 @@ def shard(iterator: "DirectoryIterator") -> "DirectoryIterator":
 
 
 def worker_seed(seed: int) -> int:
-    """A seed of this machine's own; the first one has the training's."""
-    return seed if strategy is None else (seed + BETWEEN_SEEDS * worker.index) % 2**31
+    """Another seed for each machine; for the first one the training's."""
+    return seed if strategy is None else (seed + SEED_STEP * worker.index) % 2**31
 
 
 def broadcast_state(model: keras.Model, done: int) -> int:
-    """Give the model and its optimizer the first machine's values, and its layers own seeds.
+    """Give the model and its optimizer the first machine's values, and its layers other seeds.
 
     Args:
         model: compiled; its optimizer is built.
-        done: the epochs that are behind it.
+        done: how many epochs it was trained.
 
     Returns:
-        The epochs that are behind the first machine's.
+        How many the first machine's was.
     """
     if strategy is None:
         return done
     for variable in [*model.weights, *model.optimizer.variables]:
-        bits = np.atleast_1d(variable.numpy()).view(np.int32)  # a sum of -0.0 and 0.0 is 0.0
-        mine = bits if worker.index == 0 else np.zeros_like(bits)
-        firsts = strategy.reduce("SUM", tf.constant(mine), axis=None).numpy()
+        value = variable.numpy()
+        # A sum, to which the others add 0; of bits, since -0.0 + 0.0 is 0.0.
+        bits = np.atleast_1d(value).view(np.int32) * (worker.index == 0)
+        bits = strategy.reduce("SUM", tf.constant(bits), axis=None).numpy()
         if worker.index > 0:
-            value = firsts.view(variable.numpy().dtype)
-            variable.assign(value.reshape(variable.shape))
+            variable.assign(bits.view(value.dtype).reshape(value.shape))
     states = seed_generator_states(model)
-    drawn = [[int(number) for number in state.numpy()] for state in states]
-    done, drawn = all_gather([done, drawn])[0]
-    for state, (seed, count) in zip(states, drawn, strict=True):
+    done, values = all_gather([done, [state.numpy().tolist() for state in states]])[0]
+    for state, (seed, count) in zip(states, values, strict=True):
         state.assign([worker_seed(seed), count])
     return done

@@ -97,15 +97,6 @@ def test_only_grey_strokes_are_varied():
         assert np.array_equal(plain[0], pens[0]) is not varied
 
 
-@pytest.mark.parametrize(("channels", "expected"), [(1, [False, True]), (3, [False, False])])
-def test_only_grey_strokes_are_left_sharp(channels, expected, monkeypatch):
-    asked = []
-    monkeypatch.setattr(batches, "augment", lambda images, *_, sharp: asked.append(sharp) or images)
-    for strokes in (False, True):
-        training_batches(noise(9, channels), 9, 9, 1, range(1), 0, strokes=strokes)
-    assert asked == expected
-
-
 def test_pictures_read_from_disk_give_the_same_batches(digits):
     setting = Setting(data_dir=str(digits))
     cached = load(data_generator(setting)[1], None)

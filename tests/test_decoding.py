@@ -1,19 +1,22 @@
 """Pictures are decoded by other processes as they'd be in this one, and no sooner forgotten."""
 
+import math
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import filelock
 import numpy as np
 import psutil
 import pytest
 from helpers import SCRIPT, save, write_digits
+from PIL import Image
 
-from classifier import decoding, pictures
+from classifier import decoding, opener, pictures
 from classifier.console import InputError
 from classifier.decoding import CHUNK_SIZE, BackgroundDecoder
-from classifier.opener import decode, try_decode
+from classifier.opener import try_decode
 from setting import Setting
 
 SIZE = (20, 28)
@@ -40,18 +43,19 @@ def assert_same(results, files, size=SIZE):
         assert type(result) is type(expected) and np.array_equal(result, expected)
 
 
-@pytest.mark.parametrize("processes", [1, 2, 5])
-def test_processes_give_the_same_pixels_and_the_same_reasons(files, processes):
-    decoder = BackgroundDecoder(files, SIZE, processes)
+@pytest.mark.parametrize("cores", [1, 2, 5])
+def test_processes_give_the_same_pixels_and_the_same_reasons(files, cores, monkeypatch):
+    monkeypatch.setattr(decoding, "cpu_count", lambda: cores)
+    decoder = BackgroundDecoder(files, SIZE)
     results = list(decoder.results(files))
     assert results[5] == "it is no picture" and results[70] == "No such file or directory"
     assert_same(results, files)
     assert not decoder.remaining
-    assert [worker.poll() for worker in decoder.workers] == [0] * min(processes, 3)
+    assert [worker.poll() for worker in decoder.workers] == [0] * min(cores, 3)
 
 
 def test_pictures_may_be_asked_for_in_parts_and_in_any_order(files):
-    decoder = BackgroundDecoder(files, SIZE, 2)
+    decoder = BackgroundDecoder(files, SIZE)
     assert_same(decoder.results(files[100:20:-3]), files[100:20:-3])
     rest = sorted(decoder.remaining)
     assert len(rest) == len(files) - len(files[100:20:-3])
@@ -59,20 +63,32 @@ def test_pictures_may_be_asked_for_in_parts_and_in_any_order(files):
 
 
 def test_a_process_that_was_killed_is_an_error_of_one_line_that_names_a_picture(files):
-    decoder = BackgroundDecoder(files, SIZE, 1)
+    decoder = BackgroundDecoder(files[:CHUNK_SIZE], SIZE)
     decoder.workers[0].kill()
     with pytest.raises(InputError, match=r"\.png: the process that decodes it .* memory\?$"):
         list(decoder.results(files))
 
 
 def test_what_goes_wrong_in_a_process_is_raised_where_the_pictures_are_wanted(files):
-    decoder = BackgroundDecoder(files[:1], None, 1)
+    decoder = BackgroundDecoder(files[:1], None)
     with pytest.raises(TypeError, match="cannot unpack"):
         list(decoder.results(files[:1]))
 
 
+def test_large_pictures_are_decoded_one_at_a_time_by_all_processes(tmp_path):
+    side = math.isqrt(opener.LARGE_PIXELS) + 1
+    Image.new("L", (side, side), 200).save(tmp_path / "large.png")
+    decoder = BackgroundDecoder([str(tmp_path / "large.png")], SIZE)
+    with filelock.FileLock(decoder.lock_file), pytest.raises(subprocess.TimeoutExpired):
+        decoder.workers[0].wait(timeout=2)
+    assert list(decoder.results([str(tmp_path / "large.png")]))[0].min() == 200
+    assert not decoder.lock_file.exists()
+
+
 def test_no_process_imports_tensorflow():
-    program = "import sys; from classifier import decoding, pictures; print(len(sys.modules), "
+    program = (
+        "import sys; from classifier import decoding, opener, pictures; print(len(sys.modules), "
+    )
     program += "'tensorflow' in sys.modules or 'keras' in sys.modules)"
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, cwd=SCRIPT.parent)
@@ -84,7 +100,7 @@ def test_python_files_in_the_current_folder_are_not_run(files, tmp_path, monkeyp
         (tmp_path / f"{name}.py").write_text("open('ran', 'w')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])  # as in a notebook
-    assert_same(BackgroundDecoder(files, SIZE, 1).results(files), files)
+    assert_same(BackgroundDecoder(files, SIZE).results(files), files)
     assert not (tmp_path / "ran").exists()
 
 
@@ -92,7 +108,7 @@ def test_processes_end_with_the_one_that_has_begun_them(files):
     program = f"""
 import os
 from classifier.decoding import BackgroundDecoder
-decoder = BackgroundDecoder({files!r} * 1000, {SIZE}, 2)  # half a minute's work
+decoder = BackgroundDecoder({files!r} * 1000, {SIZE})  # half a minute's work
 print(*(worker.pid for worker in decoder.workers), flush=True)
 os._exit(0)
 """
@@ -102,7 +118,7 @@ os._exit(0)
     until = time.monotonic() + 8
     while any(is_running(pid) for pid in pids) and time.monotonic() < until:
         time.sleep(0.1)
-    assert len(pids) == 2 and not any(is_running(pid) for pid in pids)
+    assert pids and not any(is_running(pid) for pid in pids)
 
 
 def is_running(pid: int) -> bool:
@@ -116,36 +132,35 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.fixture
-def begun(monkeypatch) -> list[BackgroundDecoder]:
-    """What was begun; two cores and two pictures are enough for it."""
+def two_are_many(monkeypatch) -> None:
+    """Two cores and two pictures are enough for processes."""
     monkeypatch.setattr(decoding, "cpu_count", lambda: 2)
     monkeypatch.setattr(decoding, "MIN_FILES", 2)
     monkeypatch.setattr(decoding, "MIN_FILES_AHEAD", 2)
-    monkeypatch.setattr(decoding, "started_ahead", [])
-    return decoding.started_ahead
+    monkeypatch.setattr(decoding, "ahead", None)
 
 
-def test_many_pictures_are_decoded_by_as_many_processes_as_there_are_cores(begun, files):
+def test_many_pictures_are_decoded_by_as_many_processes_as_there_are_cores(two_are_many, files):
     assert len(decoding.decoder_for(files, SIZE).workers) == 2
     assert decoding.decoder_for(files[:1], SIZE) is None
     decoding.start_ahead(files[:1], SIZE)
-    assert not begun
+    assert decoding.ahead is None
 
 
-def test_on_one_core_there_is_nothing_to_be_won(begun, files, monkeypatch):
+def test_on_one_core_there_is_nothing_to_be_won(two_are_many, files, monkeypatch):
     monkeypatch.setattr(decoding, "cpu_count", lambda: 1)
     decoding.start_ahead(files, SIZE)
-    assert not begun and decoding.decoder_for(files, SIZE) is None
+    assert decoding.ahead is None and decoding.decoder_for(files, SIZE) is None
 
 
-def test_what_has_begun_is_what_load_takes(begun, tmp_path, capsys):
+def test_what_has_begun_is_what_load_takes(two_are_many, tmp_path, capsys):
     from mnist_keras import data_generator  # here, since TensorFlow takes seconds
 
     write_digits(tmp_path / "train", 100, seed=1)
     Path(tmp_path, "train", "0", "broken.png").write_text("no picture")
     setting = Setting(data_dir=str(tmp_path))
     pictures.decode_ahead(setting)
-    (decoder,) = begun
+    decoder = decoding.ahead
     assert len(decoder.workers) == 2 and len(decoder.remaining) == 101
     for iterator in data_generator(setting):
         kept = pictures.load(iterator, None)
@@ -154,26 +169,12 @@ def test_what_has_begun_is_what_load_takes(begun, tmp_path, capsys):
     assert f"{tmp_path / 'train' / '0' / 'broken.png'}: left out" in capsys.readouterr().err
 
 
-def test_of_another_size_or_a_second_time_pictures_are_decoded_anew(begun, files):
+def test_of_another_size_or_a_second_time_pictures_are_decoded_anew(two_are_many, files):
     decoding.start_ahead(files, SIZE)
-    assert decoding.decoder_for(files, (28, 28)) is not begun[0]
-    assert decoding.decoder_for(files, SIZE) is begun[0]
-    assert_same(begun[0].results(files), files)
-    assert decoding.decoder_for(files, SIZE) is not begun[0]
-
-
-def test_pictures_that_others_have_taken_the_place_of_are_decoded_anew(begun, tmp_path):
-    """As mnist_parser.ensure does after a parser was killed, and after this has begun."""
-    for name, value in (("train", 10), ("new", 200)):
-        for index in range(3):
-            save(tmp_path / name / "7", f"{index}.png", np.full((*SIZE, 3), value, np.uint8))
-    files = [str(tmp_path / "train" / "7" / f"{index}.png") for index in range(3)]
-    decoding.start_ahead(files, SIZE)
-    begun[0].read_chunk()
-    (tmp_path / "train").rename(tmp_path / "old")
-    (tmp_path / "new").rename(tmp_path / "train")
-    assert_same(pictures.decode_all(files, SIZE, decode), files)
-    assert decode(files[0], SIZE).max() == 200
+    assert decoding.decoder_for(files, (28, 28)) is not decoding.ahead
+    assert decoding.decoder_for(files, SIZE) is decoding.ahead
+    assert_same(decoding.ahead.results(files), files)
+    assert decoding.decoder_for(files, SIZE) is not decoding.ahead
 
 
 @pytest.mark.parametrize(
@@ -186,19 +187,9 @@ def test_pictures_that_others_have_taken_the_place_of_are_decoded_anew(begun, tm
     ],
     ids=str,
 )
-def test_nothing_is_begun_that_would_not_be_taken(begun, tmp_path, given):
+def test_nothing_is_begun_that_would_not_be_taken(two_are_many, tmp_path, given):
     write_digits(tmp_path / "train", 20, seed=1)
     pictures.decode_ahead(Setting(**{"data_dir": str(tmp_path)} | given))
-    assert not begun
+    assert decoding.ahead is None
     pictures.decode_ahead(Setting(data_dir=str(tmp_path)))
-    begun.pop()  # and without that it would have been
-
-
-def test_pictures_decoded_by_several_processes_are_those_that_one_thread_decodes(
-    begun, digits, monkeypatch
-):
-    files = sorted(map(str, (digits / "test").rglob("*.png")))
-    many = list(pictures.decode_all(files, (28, 28), decode))
-    monkeypatch.setattr(decoding, "MIN_FILES", 10_000)
-    assert decoding.decoder_for(files, (28, 28)) is None
-    np.testing.assert_array_equal(many, list(pictures.decode_all(files, (28, 28), decode)))
+    assert decoding.ahead  # without that it would have been

@@ -1,7 +1,6 @@
 """What is promised of pictures that don't fit into memory."""
 
 import collections
-import json
 import os
 
 import numpy as np
@@ -57,6 +56,7 @@ def kept(files, tmp_path, decoded):
 def test_a_picture_is_decoded_once_and_then_read_as_it_was(kept, files, decoded):
     keeper = kept()
     assert decoded == files
+    assert "may be deleted" in keeper.metadata_path.read_text()
     for file in (files[0], files[2]):
         np.testing.assert_array_equal(keeper(file, SIZE), decode(file, SIZE))
     assert decoded == files
@@ -80,16 +80,11 @@ def test_pictures_that_have_changed_are_decoded_anew(kept, files, decoded):
 
 @pytest.mark.parametrize("note", ["", "[]", '{"made_from": 1}', None])
 def test_a_file_that_was_not_finished_is_begun_anew(kept, files, decoded, note):
-    place = kept().note_path
+    place = kept().metadata_path
     place.write_text(note) if note is not None else place.unlink()
     decoded.clear()
     kept()
     assert decoded == files
-
-
-def test_the_note_says_what_the_file_is(kept):
-    said = json.loads(kept().note_path.read_text())
-    assert "may be deleted" in said["what"] and said["size"] == list(SIZE)
 
 
 def test_training_pictures_beyond_the_memory_for_them_are_kept_beside_the_run(tmp_path, capsys):
@@ -99,7 +94,7 @@ def test_training_pictures_beyond_the_memory_for_them_are_kept_beside_the_run(tm
             save(tmp_path / "train" / name, f"{number}.png", picture)
     iterator = ImageDataGenerator().flow_from_directory(tmp_path / "train", target_size=SIZE)
     beside = tmp_path / "model_weight" / "pixels" / "training.bin"
-    pictures = load(iterator, 0, beside=beside)
+    pictures = load(iterator, 0, cache_file=beside)
     assert f"kept in {beside}" in capsys.readouterr().out
     assert pictures.pixels is None and beside.stat().st_size == 6 * 6 * 5 * 3
     for path in iterator.filepaths:
@@ -113,7 +108,7 @@ def test_where_the_disk_is_too_full_for_them_they_are_decoded_every_epoch(
         save(tmp_path / "train" / name, "1.png", np.zeros((20, 20, 3), np.uint8))
     iterator = ImageDataGenerator().flow_from_directory(tmp_path / "train", target_size=SIZE)
     monkeypatch.setattr(disk_cache, "MAX_DISK_SHARE", 0)
-    pictures = load(iterator, 0, beside=tmp_path / "pixels" / "training.bin")
+    pictures = load(iterator, 0, cache_file=tmp_path / "pixels" / "training.bin")
     assert "decoded every epoch" in capsys.readouterr().out
     assert pictures.decode is decode and not (tmp_path / "pixels").exists()
 

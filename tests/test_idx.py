@@ -18,7 +18,7 @@ from classifier.idx import (
     decode_idx3_ubyte,
     encode_idx,
     find_idx,
-    sets_in,
+    find_sets,
 )
 from digits.drawn import draw
 
@@ -47,11 +47,7 @@ DAMAGED = {
     "another magic number": (b"\x00\x00\x0d\x03" + RAW[4:], "magic 0xd03"),
     "ends too early": (RAW[:-1], "promises 60 bytes, the file holds 59"),
     "goes on too long": (RAW + b"\0", "promises 60 bytes, the file holds more"),
-    "promises the moon": (RAW[:4] + b"\xff" * 12 + RAW[16:], "more than the file can hold"),
-    "gzip that promises the moon": (
-        gzip.compress(RAW[:4] + b"\xff" * 12 + RAW[16:]),
-        "more than the file can hold",
-    ),
+    "promises too much": (struct.pack(">4I", 0x803, 700_001, 1000, 1), "700000000 are the most"),
     "gzip cut short": (GZIP[:-12], "gzip"),
     "gzip without its checksum": (GZIP[:-8], "gzip"),
     "gzip with a wrong checksum": (GZIP[:-8] + bytes(4) + GZIP[-4:], "gzip"),
@@ -106,20 +102,18 @@ def test_only_bytes_are_put_into_an_idx_file_of_bytes():
 ALL_LABELS = np.arange(256, dtype=np.uint8)
 
 
-def folder_of(folder, set_name, mapping=None):
-    """The folder, which holds a file of the set's and, if given, its mapping."""
+def folder_of(folder, set_name):
+    """The folder, which holds a file of the set's."""
     start = "train" if set_name == "mnist" else f"{set_name}-train"
     (folder / f"{start}-images-idx3-ubyte.gz").write_bytes(b"")
-    if mapping is not None:
-        (folder / f"{set_name}-mapping.txt").write_bytes(mapping)
     return folder
 
 
 def test_a_set_is_known_by_the_names_of_its_files(tmp_path):
-    assert sets_in(tmp_path) == []
+    assert find_sets(tmp_path) == []
     for set_name in ("emnist-mnist", "mnist"):
         folder_of(tmp_path, set_name)
-    assert sets_in(tmp_path) == ["mnist", "emnist-mnist"]
+    assert find_sets(tmp_path) == ["mnist", "emnist-mnist"]
 
 
 def test_without_letters_the_labels_are_the_names(tmp_path):
@@ -152,40 +146,8 @@ def test_a_label_without_a_character_is_named(tmp_path):
         class_names(folder_of(tmp_path, "emnist-letters"), np.uint8([1, 26, 27]))
 
 
-@pytest.mark.parametrize(
-    ("mapping", "names"),
-    [
-        (b"0 66\n1 98\n\n", ["B", "b_small"]),
-        (b"0 66 98\r\n1 67 99\r\n", ["b", "c"]),
-        (b"1 65\n0 48", ["0", "A"]),
-    ],
-)
-def test_a_mapping_beside_the_files_is_what_counts(tmp_path, mapping, names):
-    folder = folder_of(tmp_path, "emnist-balanced", mapping)
-    assert class_names(folder, np.uint8([0, 1])).tolist() == names
-
-
-@pytest.mark.parametrize(
-    "mapping",
-    [b"", b"0", b"0 47", b"0 46", b"0 -1", b"0 9999999999", b"0 0", b"A B", b"\xff", b"0 " * 9999],
-)
-def test_a_mapping_that_is_none_is_refused_in_one_line(tmp_path, mapping):
-    folder = folder_of(tmp_path, "emnist-balanced", mapping)
-    with pytest.raises(InputError, match="emnist-balanced-mapping.txt: damaged") as error:
-        class_names(folder, np.uint8([0]))
-    assert "\n" not in str(error.value)
-
-
 def test_a_raw_file_comes_before_a_packed_one(tmp_path):
     """Who has unpacked a file, and perhaps changed it, means that one."""
     for name in ("train-labels-idx1-ubyte", "train-labels-idx1-ubyte.gz"):
         (tmp_path / name).write_bytes(b"")
     assert find_idx(tmp_path, "train-labels-idx1-ubyte").suffix == ""
-
-
-def test_no_set_in_this_form_is_larger_than_emnist(tmp_path):
-    path = tmp_path / "train-images-idx3-ubyte"
-    path.write_bytes(struct.pack(">4I", 0x803, 700_001, 1000, 1))
-    os.truncate(path, 16 + 700_001_000)  # takes no room on the disk
-    with pytest.raises(InputError, match="700000000 are the most"):
-        decode_idx3_ubyte(path)

@@ -94,11 +94,11 @@ def test_nothing_joins_pictures_that_it_does_not_fit(kind):
 def test_what_is_learned_does_not_depend_on_the_memory_for_it(tmp_path, on_disk):
     write_digits(tmp_path / "train", 120, seed=1)
 
-    def batches_of(cache_limit, beside=None):
+    def batches_of(cache_limit, cache_file=None):
         iterator = ImageDataGenerator().flow_from_directory(
             tmp_path / "train", target_size=(28, 28), shuffle=False
         )
-        joined = with_drawn_digits(load(iterator, cache_limit, beside=beside), seed=3)
+        joined = with_drawn_digits(load(iterator, cache_limit, cache_file=cache_file), seed=3)
         assert joined.rotating == 30 and (joined.pixels is None) == (cache_limit == 0)
         data = training_batches(joined, 10, 26, 5, range(2), 0, strokes=True)
         return [images.numpy() for images, _ in data]

@@ -17,7 +17,6 @@ from classifier.pictures import (
     check_balance,
     check_classes,
     class_folders,
-    extensions,
     file_names,
     list_pictures,
     load,
@@ -46,7 +45,7 @@ def test_empty_classes_are_named_and_left_out(tmp_path, capsys):
     (tmp_path / "cat" / "song.mp3").touch()
     (tmp_path / "cat" / ".DS_Store").touch()
     assert class_folders(str(tmp_path)) == ["cat", "dog"]
-    warn_ignored(str(tmp_path), extensions("tuned"))
+    warn_ignored(str(tmp_path))
     empty, others = capsys.readouterr().err.splitlines()
     assert empty.endswith("no pictures in them: empty")
     assert others.endswith("these endings aren't read: 1 .mp3, 1 .txt")
@@ -56,21 +55,13 @@ def test_pictures_beside_the_classes_folders_are_counted_and_one_is_named(tmp_pa
     save(tmp_path / "cat", "1.png", np.zeros((3, 3), np.uint8))
     for name in (".hidden.png", "notes.txt"):
         (tmp_path / name).touch()
-    warn_ignored(str(tmp_path), extensions("tuned"))
+    warn_ignored(str(tmp_path))
     assert capsys.readouterr().err == ""
     said = f"NOTE: {tmp_path}: pictures in no class's folder, left out: "
     for name, named in (("b.png", "1 (b.png)"), ("a.JPG", "2 (a.JPG, …)")):
         (tmp_path / name).touch()
-        warn_ignored(str(tmp_path), extensions("tuned"))
+        warn_ignored(str(tmp_path))
         assert capsys.readouterr().err == f"{said}{named}\n"
-
-
-def test_the_article_s_recipe_takes_fewer_formats_and_says_so(tmp_path, capsys):
-    save(tmp_path / "cat", "1.webp", np.zeros((3, 3), np.uint8))
-    warn_ignored(str(tmp_path), extensions("tuned"))
-    assert capsys.readouterr().err == ""
-    warn_ignored(str(tmp_path), extensions("article"))
-    assert capsys.readouterr().err.endswith("aren't read: 1 .webp\n")
 
 
 def test_a_single_picture_may_be_named_in_place_of_a_folder(tmp_path):
