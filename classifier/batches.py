@@ -78,7 +78,7 @@ def training_batches(
         images, step_seed = read(indices), tf.stack([seed, step])
         vary_strokes = strokes and images.shape[-1] == 1
         if vary_strokes:
-            images = vary_stroke_width(images, step_seed)
+            images = vary_stroke_width(images, step_seed + 1)  # other numbers than augment's
         images = augment(images, step_seed, flip, sharp=vary_strokes)
         labels = tf.one_hot(tf.gather(pictures.labels, indices), classes)
         return to_model_input(images), labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes

@@ -201,3 +201,16 @@ def test_images_are_shifted_by_a_share_of_their_width_and_of_their_height(monkey
     right = (shifted * np.arange(81)).sum(axis=(1, 2)) / shifted.sum(axis=(1, 2)) - 40
     assert 0.9 < np.abs(down).max() <= 0.05 * 21 + 1e-3
     assert 3.5 < np.abs(right).max() <= 0.05 * 81 + 1e-3
+
+
+def test_strokes_and_warp_are_drawn_from_different_numbers(monkeypatch):
+    def number(seed):
+        return tf.cast(1000 * seed[0] + seed[1], tf.float32)
+
+    monkeypatch.setattr(
+        batches, "vary_stroke_width", lambda images, seed: 0 * images + number(seed)
+    )
+    monkeypatch.setattr(batches, "augment", lambda images, seed, *_, **__: images - number(seed))
+    data = training_batches(noise(30), 30, 10, 3, range(1), seed=0, strokes=True)
+    differences = [images for images, _ in data]
+    assert differences and np.all(differences)
