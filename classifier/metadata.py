@@ -169,7 +169,7 @@ def with_metadata(
     names = [name for name in names if name in metadata]  # older programs said less
     for name in names:
         if setting.is_set(name) and getattr(setting, name) not in (metadata[name], "auto"):
-            default = f"the default, so leave --{name} out"
+            default = f"the default ({getattr(type(setting), name).default_text}): leave it out"
             trained_with = default if metadata[name] is None else metadata[name]
             raise InputError(
                 f"--{name} {getattr(setting, name)}, but the network in {folder} has {trained_with}"
