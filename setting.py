@@ -16,13 +16,14 @@ class Field:
     """One value of a Setting: what it is for, its default, and what it may be.
 
     The default is a value, or a function of the setting, which is asked as long as nobody sets
-    the field. The annotation behind the field's name says which type it takes.
+    the field. The annotation behind the field's name says which type it takes. A field without a
+    help is no flag: the program finds its value itself.
     """
 
     def __init__(
         self,
         default: Any,
-        help: str,
+        help: str | None,
         *,
         default_text: Any = None,  # how `--help` puts the default, if not as it is
         minimum: float = -math.inf,
@@ -156,6 +157,12 @@ class Setting:
     half: bool = Field(
         False, "export: LiteRT's weights in float16, half the size", default_text="false"
     )
+
+    # Mean and standard deviation of the training images' pixels, which are 0..1. train measures
+    # them, model.json keeps them. The second are those of a run by an older program
+    # (classifier/normalization.py).
+    mean_std: tuple | None = Field(None, None)
+    ground: tuple | None = Field(None, None)
 
     # How the article spells three of them; its own lines still run.
     lebel_nums, epoches, save_epoches = label_nums, epochs, save_epochs
