@@ -55,11 +55,13 @@ class Field:
         """The value, if the field takes it; else ValueError with a message of one line."""
         if self.kind is str and isinstance(value, os.PathLike):
             value = os.fspath(value)
+        if self.kind is float and type(value) is int:
+            value = float(value)
         if type(value) is not self.kind:
             raise ValueError(f"{self.name} takes {self.kind.__name__}, not {type(value).__name__}")
         if self.kind is str and not value:
             raise ValueError(f"{self.name} is empty")
-        if self.kind is int and not self.minimum <= value <= self.maximum:
+        if self.kind in (int, float) and not self.minimum <= value <= self.maximum:
             upwards = self.maximum == math.inf
             limits = (
                 f"at least {self.minimum}" if upwards else f"from {self.minimum} to {self.maximum}"
@@ -127,6 +129,15 @@ class Setting:
     seed: int = Field(0, "seed of all that is drawn at random", minimum=0, maximum=2**31 - 1)
     recipe: str = Field(
         "tuned", "how to train: tuned, or the article to the letter", choices=("tuned", "article")
+    )
+    # What Muon makes of 0.003 would wreck weights that have learned: with a rate of one's own AdamW
+    # trains all of them.
+    learning_rate: float | None = Field(
+        None,
+        "peak of the learning rate, in AdamW; with --recipe article rmsprop's",
+        default_text="0.003, in Muon; 0.001 with --recipe article",
+        minimum=1e-7,
+        maximum=1.0,
     )
     precision: str = Field(
         "auto",

@@ -18,7 +18,7 @@ from classifier.recipe import LARGE_SET, LARGE_SET_EPOCHS
 # The fields that a training is repeated with: --is_restore takes them from the run.
 SAVED_FIELDS = (
     *("recipe", "precision", "img_width", "img_height", "label_nums", "epochs", "batch_size"),
-    *("seed", "horizontal_flip", "mean_std", "ground"),
+    *("seed", "horizontal_flip", "learning_rate", "mean_std", "ground"),
 )
 # Keys in which configs of the same network may differ: Keras numbers names, and precision, seeds
 # and module paths don't change the network.
