@@ -40,7 +40,7 @@ from classifier import trained_run, workers
 from classifier.export import export_network
 from classifier.faster import faster, limit_threads
 from classifier.model_checks import BuildFn, build_checked, choose_build_fn
-from classifier.normalization import MeanStd, normalized
+from classifier.normalization import normalization, normalized
 from classifier.predictions import Prediction, drop_images
 from digits import handwriting, reading
 from digits.mnist_like import looks_like_mnist, with_drawn_digits
@@ -55,9 +55,7 @@ MAX_FLATTENED_SIDE = 12
 def build_model(setting: Setting) -> keras.Model:
     """The article's network: images of setting.input_shape, float32 in 0..1, to probabilities.
 
-    Change it as you like: what stands here is what is trained, evaluated and predicted with. Images
-    that are unlike MNIST's are normalized by their mean and standard deviation before they get here
-    (prepare_network).
+    Change it as you like: what stands here is what is trained, evaluated and predicted with.
 
     Returns:
         A Sequential, or a keras.Model(inputs, outputs), with label_nums outputs that sum to 1.
@@ -68,6 +66,7 @@ def build_model(setting: Setting) -> keras.Model:
     return keras.Sequential(
         [
             keras.Input(setting.input_shape),
+            *normalization(setting),  # none for MNIST
             layers.Conv2D(64, 3, activation="relu"),
             layers.MaxPooling2D(2),
             layers.Conv2D(128, 3, activation="relu"),
@@ -91,24 +90,17 @@ def extra_pooling(height: int, width: int) -> list[layers.Layer]:
 
 
 def prepare_network(
-    setting: Setting,
-    build_fn: BuildFn,
-    grayscale: bool,
-    mean_std: MeanStd | None = None,
-    plain: bool = False,
+    network: keras.Model, setting: Setting, grayscale: bool, plain: bool = False
 ) -> keras.Model:
     """The network of build_fn with layers that compute the same faster; `plain` keeps Keras's own.
 
     Args:
-        setting: image size, number of classes and recipe.
-        build_fn: build_model, or another such function.
+        network: as build_model returns it.
+        setting: of the network.
         grayscale: red, green and blue are the same in all images.
-        mean_std: of the training images' pixels in 0..1, to normalize them; None for MNIST's.
         plain: keep Keras's own layers, as the article's recipe does.
     """
-    model = build_fn(setting)
-    if mean_std:
-        model = normalized(model, *mean_std)
+    model = normalized(network, setting)
     return model if plain or setting.recipe == "article" else faster(model, grayscale)
 
 
@@ -196,17 +188,22 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
     """
     folder = Path(setting.checkpoint_path)
     strategy = hardware.make_strategy()  # while TensorFlow has computed nothing yet
-    config = metadata.network_config(build_checked(build_fn, setting))
+    network = build_checked(build_fn, setting)
     keras.utils.set_random_seed(setting.seed)
     training, validation = data_generator(setting)
     if setting.is_restore:
+        config = metadata.network_config(network)
         metadata.restore_split(folder, config, source, training, validation)
     pictures.check_balance(training, validation)
     digits = looks_like_mnist(training.filepaths, (setting.img_height, setting.img_width))
     own_pictures = source == setting.train_dir  # the parser's can all be decoded
     plan = recipe.choose(setting, training, validation, digits, own_pictures, with_drawn_digits)
+    if not (setting.mean_std or setting.ground):  # of a run that goes on they are known
+        setting = setting.replace(mean_std=plan.mean_std)
     with strategy.scope():
-        model = prepare_network(setting, build_fn, plan.grayscale, plan.mean_std)
+        network = build_fn(setting)
+        config = metadata.network_config(network)
+        model = prepare_network(network, setting, plan.grayscale)
         model.compile(
             plan.optimizer(),
             loss="categorical_crossentropy",
@@ -220,7 +217,7 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
     model.optimizer.iterations.assign(done * plan.steps_per_epoch)
     if not setting.is_restore:
         run_folder.archive_previous_run(folder, Path(setting.report_dir))
-    metadata.write_metadata(setting, config, source, digits, plan.mean_std, training, validation)
+    metadata.write_metadata(setting, config, source, digits, training, validation)
     return model.fit(
         plan.training(done),
         validation_data=plan.validation,
@@ -282,9 +279,9 @@ def load_network(
     precision = hardware.choose_precision(setting.precision, setting.recipe)
     keras.mixed_precision.set_global_policy("float32" if for_export else precision)
     build_fn = choose_build_fn(build_fn, build_model)
-    network_config = metadata.network_config(build_checked(build_fn, setting))
-    model = prepare_network(setting, build_fn, grayscale, run.mean_std, plain=for_export)
-    weights = trained_run.load_run(model, network_config, run)
+    network = build_checked(build_fn, setting)
+    model = prepare_network(network, setting, grayscale, plain=for_export)
+    weights = trained_run.load_run(model, metadata.network_config(network), run)
     print(f"weights: {printable(str(weights))}")
     return model, weights
 

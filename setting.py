@@ -16,13 +16,14 @@ class Field:
     """One value of a Setting: what it is for, its default, and what it may be.
 
     The default is a value, or a function of the setting, which is asked as long as nobody sets
-    the field. The annotation behind the field's name says which type it takes.
+    the field. The annotation behind the field's name says which type it takes. A field without a
+    help is no flag: the program finds its value itself.
     """
 
     def __init__(
         self,
         default: Any,
-        help: str,
+        help: str | None,
         *,
         default_text: Any = None,  # how `--help` puts the default, if not as it is
         minimum: float = -math.inf,
@@ -54,11 +55,13 @@ class Field:
         """The value, if the field takes it; else ValueError with a message of one line."""
         if self.kind is str and isinstance(value, os.PathLike):
             value = os.fspath(value)
+        if self.kind is float and type(value) is int:
+            value = float(value)
         if type(value) is not self.kind:
             raise ValueError(f"{self.name} takes {self.kind.__name__}, not {type(value).__name__}")
         if self.kind is str and not value:
             raise ValueError(f"{self.name} is empty")
-        if self.kind is int and not self.minimum <= value <= self.maximum:
+        if self.kind in (int, float) and not self.minimum <= value <= self.maximum:
             upwards = self.maximum == math.inf
             limits = (
                 f"at least {self.minimum}" if upwards else f"from {self.minimum} to {self.maximum}"
@@ -127,6 +130,15 @@ class Setting:
     recipe: str = Field(
         "tuned", "how to train: tuned, or the article to the letter", choices=("tuned", "article")
     )
+    # What Muon makes of 0.003 would wreck weights that have learned: with a rate of one's own AdamW
+    # trains all of them.
+    learning_rate: float | None = Field(
+        None,
+        "peak of the learning rate, in AdamW; with --recipe article rmsprop's",
+        default_text="0.003, in Muon; 0.001 with --recipe article",
+        minimum=1e-7,
+        maximum=1.0,
+    )
     precision: str = Field(
         "auto",
         "arithmetic of the network; auto takes mixed_bfloat16 where the hardware has it",
@@ -156,6 +168,12 @@ class Setting:
     half: bool = Field(
         False, "export: LiteRT's weights in float16, half the size", default_text="false"
     )
+
+    # Mean and standard deviation of the training images' pixels, which are 0..1. train measures
+    # them, model.json keeps them. The second are those of a run by an older program
+    # (classifier/normalization.py).
+    mean_std: tuple | None = Field(None, None)
+    ground: tuple | None = Field(None, None)
 
     # How the article spells three of them; its own lines still run.
     lebel_nums, epoches, save_epoches = label_nums, epochs, save_epochs

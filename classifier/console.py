@@ -286,8 +286,9 @@ def parse_command_line(
 
     Args:
         description: what `--help` prints above the flags.
-        setting_class: its fields() are the flags; called with those that the user gave, it makes
-            the setting, or raises ValueError with one line that begins with a flag's name.
+        setting_class: its fields() that have a help are the flags; called with those that the user
+            gave, it makes the setting, or raises ValueError with one line that begins with a
+            flag's name.
         arguments: the words after the script's name; sys.argv's by default.
 
     Raises:
@@ -303,6 +304,8 @@ def parse_command_line(
         help=f"what to do: {', '.join(first)}, or {last}",
     )
     for field in setting_class.fields():
+        if field.help is None:
+            continue
         if field.kind is bool:
             takes = {"type": true_or_false, "nargs": "?", "const": True, "metavar": "true|false"}
         else:

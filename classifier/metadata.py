@@ -18,7 +18,7 @@ from classifier.recipe import LARGE_SET, LARGE_SET_EPOCHS
 # The fields that a training is repeated with: --is_restore takes them from the run.
 SAVED_FIELDS = (
     *("recipe", "precision", "img_width", "img_height", "label_nums", "epochs", "batch_size"),
-    *("seed", "horizontal_flip"),
+    *("seed", "horizontal_flip", "learning_rate", "mean_std", "ground"),
 )
 # Keys in which configs of the same network may differ: Keras numbers names, and precision, seeds
 # and module paths don't change the network.
@@ -36,7 +36,6 @@ def write_metadata(
     network_config: dict[str, Any],
     trained_on: str,
     handwriting: bool,
-    mean_std: tuple[float, float] | None,
     training: DirectoryIterator,
     validation: DirectoryIterator,
 ) -> None:
@@ -49,7 +48,6 @@ def write_metadata(
         network_config: of the network that build_model makes.
         trained_on: what the pictures are.
         handwriting: they are like MNIST's: predict cleans up a person's pictures.
-        mean_std: of the training images' pixels, by which the network normalizes them.
         training: the files to learn from.
         validation: the files held out.
     """
@@ -66,7 +64,6 @@ def write_metadata(
     metadata |= {
         "batch_size": setting.chosen("batch_size"),
         "handwriting": handwriting,
-        "ground": mean_std,
         "trained_on": trained_on,
         "images": training.samples,
         "keras": keras.__version__,
@@ -112,11 +109,11 @@ def read_metadata(folder: Path) -> dict[str, Any]:
             raise ValueError("it does not describe a network")
         if type(metadata["trained_on"]) is not str:
             raise ValueError("it does not say what the network was trained on")
-        mean_std = metadata.setdefault("ground", None)
-        if mean_std is not None and not (
-            len(mean_std) == 2 and 0 <= mean_std[0] <= 1 >= mean_std[1] > 0
-        ):
-            raise ValueError("ground is no mean and standard deviation of pixels")
+        for name in ("mean_std", "ground"):
+            if metadata.setdefault(name, None) is not None:
+                mean, std = metadata[name] = tuple(metadata[name])
+                if not 0 <= mean <= 1 >= std > 0:
+                    raise ValueError(f"{name} is no mean and standard deviation of pixels")
         if "network" in metadata:
             config_difference(metadata["network"], metadata["network"])  # raises unless it is one
     except FileNotFoundError:

@@ -88,7 +88,7 @@ def choose(
     if setting.recipe == "article":
         for iterator in (training, validation) if own_pictures else ():
             pictures.drop_unreadable(iterator, decode_as_article)
-        return article(training, validation)
+        return article(training, validation, setting.learning_rate)
     folder = Path(setting.checkpoint_path, "pixels")
     learned, held_out = (
         pictures.load(workers.shard(files), setting.cache_limit, cache_file=folder / name)
@@ -105,11 +105,20 @@ def choose(
         seed=setting.seed,
         flip=setting.horizontal_flip,
         strokes=digits,
+        learning_rate=setting.learning_rate,
     )
 
 
-def article(training: DirectoryIterator, validation: DirectoryIterator) -> Recipe:
-    """The article's recipe to the letter: rmsprop, batches as the generators load them."""
+def article(
+    training: DirectoryIterator, validation: DirectoryIterator, learning_rate: float | None = None
+) -> Recipe:
+    """The article's recipe to the letter: rmsprop, batches as the generators load them.
+
+    Args:
+        training: batches to learn from.
+        validation: batches to validate on.
+        learning_rate: None for Keras's default.
+    """
     if workers.strategy:
         raise InputError("--recipe article trains on one machine; TF_CONFIG must not be set")
     return Recipe(
@@ -117,7 +126,7 @@ def article(training: DirectoryIterator, validation: DirectoryIterator) -> Recip
         validation=validation,
         steps_per_epoch=len(training),
         majority_share=majority_share(validation.classes),
-        optimizer=keras.optimizers.RMSprop,
+        optimizer=lambda: keras.optimizers.RMSprop(learning_rate or 1e-3),
         shuffle=True,
     )
 
@@ -131,6 +140,7 @@ def tuned(
     seed: int,
     flip: bool,
     strokes: bool,
+    learning_rate: float | None = None,
 ) -> Recipe:
     """Muon, one cycle of the learning rate, augmented batches, averaged weights.
 
@@ -144,6 +154,7 @@ def tuned(
         flip: learn from mirror images, too.
         strokes: the images are like MNIST's: the strokes' width is varied, and half of the images
             stay sharp. All others are normalized, or dark lines on white would teach nothing.
+        learning_rate: its peak, in AdamW; None for Muon's.
     """
     mean_std = None if strokes else mean_and_std(learned)
     grayscale = learned.grayscale and held_out.grayscale
@@ -177,7 +188,7 @@ def tuned(
         validation=evaluation_batches(held_out, classes, held_batches if machines > 1 else None),
         steps_per_epoch=steps,
         majority_share=majority_share(held_out.labels),
-        optimizer=lambda: optimizer(epochs, steps),
+        optimizer=lambda: optimizer(epochs, steps, learning_rate),
         steps_per_execution=1 if one_by_one else STEPS_PER_EXECUTION,
         average_power=SHORT_RUN_POWER if short else AVERAGE_POWER,
         grayscale=all(grayscales),
@@ -190,12 +201,17 @@ def majority_share(labels: np.ndarray) -> float:
     return float(np.bincount(labels).max() / len(labels))
 
 
-def optimizer(epochs: int, steps: int) -> keras.optimizers.Optimizer:
-    """Muon, with one cycle of the learning rate over all epochs."""
+def optimizer(
+    epochs: int, steps: int, learning_rate: float | None = None
+) -> keras.optimizers.Optimizer:
+    """Muon, or AdamW with a given peak, with one cycle of the learning rate over all epochs."""
     total = epochs * steps
-    schedule = TriangularSchedule(PEAK_LEARNING_RATE, total, max(1, int(WARMUP * total)))
-    length = FEW_STEPS_LENGTH if total < FEW_STEPS else LENGTH
-    return Muon(schedule, length=length, weight_decay=WEIGHT_DECAY, beta_2=BETA_2)
+    peak = learning_rate or PEAK_LEARNING_RATE
+    schedule = TriangularSchedule(peak, total, max(1, int(WARMUP * total)))
+    options = {"weight_decay": WEIGHT_DECAY, "beta_2": BETA_2}
+    if learning_rate:
+        return keras.optimizers.AdamW(schedule, **options)
+    return Muon(schedule, length=FEW_STEPS_LENGTH if total < FEW_STEPS else LENGTH, **options)
 
 
 class TriangularSchedule(keras.optimizers.schedules.LearningRateSchedule):

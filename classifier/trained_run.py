@@ -17,14 +17,9 @@ PROGRAM = Path(__file__).resolve().parents[1]
 class TrainedRun(NamedTuple):
     """A network that was trained, not loaded yet."""
 
-    setting: Any  # the Setting asked for, with the network's sizes, classes and recipe
+    setting: Any  # the Setting asked for, with all that build_model needs of the run's
     metadata: dict[str, Any]  # what model.json says
     weights: list[Path]  # the files of its weights, best first
-
-    @property
-    def mean_std(self) -> tuple[float, float] | None:
-        """Mean and standard deviation to normalize images by; None for no normalization."""
-        return self.metadata["ground"] and tuple(self.metadata["ground"])
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -63,7 +58,7 @@ def find_run(setting: Any) -> TrainedRun:
     if earlier and folder != own and not setting.restore_model:
         warn(f"{own}: no weights here{earlier}")
     metadata = read_metadata(folder)
-    names = ("img_width", "img_height", "label_nums", "recipe")
+    names = ("img_width", "img_height", "label_nums", "recipe", "mean_std", "ground")
     setting = with_metadata(setting, metadata, names, folder)
     if setting.precision == "auto" and metadata.get("precision") == "float32":
         setting = setting.replace(precision="float32")  # so that val_acc is what evaluate finds

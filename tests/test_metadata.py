@@ -33,7 +33,7 @@ def described(data, **given) -> Setting:
     """What a training with that setting writes of itself."""
     setting = Setting(data_dir=str(data), checkpoint_path=str(data), **given)
     iterators = mnist_keras.data_generator(setting)
-    metadata.write_metadata(setting, NO_NETWORK, "MNIST", True, None, *iterators)
+    metadata.write_metadata(setting, NO_NETWORK, "MNIST", True, *iterators)
     return setting
 
 

@@ -78,10 +78,12 @@ def test_large_pictures_do_not_make_a_network_of_hundreds_of_millions_of_weights
 
 def test_the_article_s_recipe_computes_the_network_as_keras_does_and_the_tuned_one_faster():
     assert (
-        type(prepare_network(Setting(recipe="article"), build_model, grayscale=True))
+        type(prepare_network(build_model(Setting()), Setting(recipe="article"), grayscale=True))
         is keras.Sequential
     )
-    assert type(prepare_network(Setting(), build_model, grayscale=True)) is SplitSequential
+    assert (
+        type(prepare_network(build_model(Setting()), Setting(), grayscale=True)) is SplitSequential
+    )
 
 
 # The pictures

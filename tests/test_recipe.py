@@ -36,6 +36,9 @@ def test_the_article_s_recipe_is_the_article_s(digits):
     assert plan.training(3) is training and plan.validation is validation
     assert training.batch_size == 32 and plan.steps_per_epoch == len(training) == 38
     assert type(plan.optimizer()) is keras.optimizers.RMSprop
+    assert float(plan.optimizer().learning_rate) == pytest.approx(1e-3)
+    slower = recipe.article(training, validation, learning_rate=1e-4)
+    assert float(slower.optimizer().learning_rate) == pytest.approx(1e-4)
     assert plan.shuffle and plan.steps_per_execution == 1
     assert plan.average_power is None and not plan.grayscale
     images, labels = next(training)
@@ -85,6 +88,14 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_0(epochs):
     assert rate(warm_up) == pytest.approx(peak, rel=0.05)
     assert rate(warm_up + (1 - warm_up) / 2) == pytest.approx(peak / 2, rel=0.05)
     assert rate(1) < peak / 50
+
+
+def test_a_learning_rate_of_one_s_own_is_the_peak_of_adamw_s():
+    optimizer = tuned(1600, learning_rate=1e-4).optimizer()
+    assert type(optimizer) is keras.optimizers.AdamW
+    optimizer.build([keras.Variable([1.0])])
+    optimizer.iterations.assign(round(recipe.WARMUP * 20 * 96))
+    assert float(optimizer.learning_rate) == pytest.approx(1e-4, rel=0.05)
 
 
 def test_weights_that_learn_nothing_decay():

@@ -116,6 +116,8 @@ def test_input_shape_is_height_before_width_and_channels_where_keras_wants_them(
         ("seed", -1),
         ("seed", 2**31),
         ("cache_limit", -1),
+        ("learning_rate", 0),
+        ("learning_rate", float("nan")),
         ("epochs", "5"),
         ("epochs", True),
         ("epochs", None),
