@@ -218,12 +218,10 @@ def parse(data_dir: str | os.PathLike, source: str = "auto", overwrite: bool = F
     except BrokenPipeError:  # of stdout, not of the disk
         raise
     except OSError as error:
-        # MNIST's are 70,000 files of a disk block of 4 kB each, and the IDX files; Windows does
-        # not rename a folder while a file in it is open.
+        # MNIST is 70,000 files of one disk block; Windows renames no folder with an open file.
         raise InputError(
-            f"{error.filename or data_dir}: {error.strerror or error}; {data_dir} must be a folder "
-            "to write in, with 400 MB of room for MNIST, and nothing in it be open elsewhere. What "
-            "was in place is unharmed."
+            f"{error.filename or data_dir}: {error.strerror or error}; {data_dir} needs 400 MB for "
+            "MNIST, and no other program may use it. What was in place is unharmed."
         ) from None
 
 

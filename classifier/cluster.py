@@ -75,16 +75,14 @@ def worker_from_tf_config() -> Worker | None:
     try:
         task = (config["task"]["type"], config["task"]["index"])
     except (KeyError, TypeError):
-        raise ValueError(
-            f"TF_CONFIG lacks its task, which of the machines this one is, as in {EXAMPLE}"
-        ) from None
+        task = ("", None)
     if task not in list(machines) or type(task[1]) is not int:
         counts = Counter(job for job, _ in machines)
         ranges = {job: f"0 to {count - 1}" if count > 1 else "0" for job, count in counts.items()}
         known = " or ".join(f'type "{job}", index {numbers}' for job, numbers in ranges.items())
         raise ValueError(
-            f"TF_CONFIG: its task is type {json.dumps(task[0])}, index {json.dumps(task[1])}, and "
-            f"must be {known} (index counts from 0)"
+            f"TF_CONFIG: its task is {json.dumps(config.get('task'))}, and must be this machine's, "
+            f"{known} (index counts from 0)"
         )
     chiefs = sum(job == "chief" for job, _ in machines)
     worker = Worker(tuple(machines.values()), list(machines).index(task), chiefs)

@@ -85,13 +85,7 @@ def read_idx(path: str | os.PathLike, magic: int, dimensions: int) -> np.ndarray
 
 
 def encode_idx(array: np.ndarray) -> bytes:
-    """The content of the IDX file with the images, uint8 [n, rows, cols], or the labels, uint8 [n].
-
-    Raises:
-        ValueError: the array is not of bytes.
-    """
-    if array.dtype != np.uint8:
-        raise ValueError(f"an IDX file of bytes can't hold {array.dtype}")
+    """An IDX file's content: of the images, uint8 [n, rows, cols], or the labels, uint8 [n]."""
     return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
 
 

@@ -667,7 +667,7 @@ def test_a_data_dir_that_cannot_be_made_is_named(source, tmp_path):
     make_idx(source)
     (tmp_path / "file").write_text("a file")
     for data_dir in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InputError, match=f"^{re.escape(str(data_dir))}: .* must be a folder"):
+        with pytest.raises(InputError, match=f"^{re.escape(str(data_dir))}: .* needs 400 MB"):
             parse(data_dir, str(source))
     assert (tmp_path / "file").read_text() == "a file"
 
