@@ -248,8 +248,8 @@ def evaluate(setting: Setting, build_fn: BuildFn | None = None) -> tuple[float, 
     test = pictures.load(trained_run.test_iterator(run), setting.cache_limit, decode)
     model, _ = load_network(run, test.grayscale, build_fn=build_fn)
     probabilities = model.predict(batches.evaluation_batches(test, len(classes)), verbose=0)
-    right = probabilities[np.arange(len(probabilities)), test.labels]
-    loss = float(-np.log(np.maximum(right, 1e-7)).mean())  # Keras's own bound on the logarithm
+    of_labels = probabilities[np.arange(len(probabilities)), test.labels]
+    loss = float(-np.log(np.maximum(of_labels, 1e-7)).mean())  # Keras's own bound on the logarithm
     acc = float((probabilities.argmax(axis=1) == test.labels).mean())
     print(f"test_loss:{loss:.5f}, test_acc:{acc:.5f} ({len(probabilities)} images)")
     report.write_evaluation_report(

@@ -19,10 +19,10 @@ from keras import layers
 from classifier.hardware import runs_on_cpu
 from classifier.machine import cpu_count
 
-# For an output of 3×3 the filter gradient takes a third of oneDNN's time as one matrix product; for
-# one of 7×7 it takes longer.
-MAX_SIDE_MULTIPLIED = 4
-# Parts of a batch, one a core: the cores wait for each other once a step, not in every layer.
+# Up to this side of the output the filter gradient is faster as one matrix product than oneDNN's:
+# at 3×3 it takes a third of the time, at 7×7 more.
+MAX_MATMUL_SIDE = 4
+# Parts of a batch, computed in parallel: cores wait for each other once a step, not in each layer.
 SPLITS = min(2, cpu_count())
 
 # Layers that treat each image of a batch on its own, which BatchNormalization doesn't.
@@ -67,12 +67,12 @@ def replace_layers(chain: list[layers.Layer], grayscale: bool) -> list[layers.La
     """The layers of a Sequential, some of them replaced by faster ones with the same weights."""
     result = []
     relu_is_due = False
-    for layer, following in itertools.zip_longest(chain, chain[1:]):
+    for layer, next_layer in itertools.zip_longest(chain, chain[1:]):
         kind = type(layer)
         if kind is layers.Conv2D and can_be_copied(layer):
-            relu_is_due = is_relu(layer) and type(following) is layers.MaxPooling2D
+            relu_is_due = is_relu(layer) and type(next_layer) is layers.MaxPooling2D
             changes = {"activation": "linear"} if relu_is_due else {}
-            changes |= {"grayscale": grayscale, "unpadded": is_unpadded(layer)}
+            changes |= {"grayscale": grayscale, "plain": is_plain_convolution(layer)}
             layer = copy_layer(Conv2D, layer, **changes)
         elif kind is layers.MaxPooling2D and relu_is_due:
             layer, relu_is_due = copy_layer(MaxPooling2D, layer), False
@@ -143,7 +143,7 @@ def is_relu(layer: layers.Conv2D) -> bool:
     return layer.activation is keras.activations.relu and not layer.activity_regularizer
 
 
-def is_unpadded(layer: layers.Conv2D) -> bool:
+def is_plain_convolution(layer: layers.Conv2D) -> bool:
     """Whether strides, dilation and groups are 1, and nothing is padded."""
     ones = (layer.strides, layer.dilation_rate, layer.groups) == ((1, 1), (1, 1), 1)
     return ones and layer.padding == "valid" and layer.data_format == "channels_last"
@@ -168,8 +168,8 @@ def used_size(model: keras.Sequential) -> tuple[int, int]:
             window = getattr(layer, "kernel_size", None) or layer.pool_size
             dilation = getattr(layer, "dilation_rate", (1, 1))
             used = tuple(
-                (count - 1) * stride + (width - 1) * gap + 1
-                for count, stride, width, gap in zip(
+                (output - 1) * stride + (side - 1) * rate + 1
+                for output, stride, side, rate in zip(
                     used or layer.output.shape[1:3], layer.strides, window, dilation, strict=True
                 )
             )
@@ -197,10 +197,8 @@ class SplitSequential(keras.Sequential):
         used_size: the rows and columns that are kept, from the first on; None for all.
     """
 
-    def __init__(
-        self, *arguments, splits: int = 1, used_size: tuple[int, int] | None = None, **options
-    ):
-        super().__init__(*arguments, **options)
+    def __init__(self, *args, splits: int = 1, used_size: tuple[int, int] | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
         self.splits, self.used_size = splits, used_size
 
     def call(self, images: tf.Tensor, training: bool | None = None, mask=None) -> tf.Tensor:
@@ -211,7 +209,9 @@ class SplitSequential(keras.Sequential):
         for start, end in itertools.pairwise(starts):
             # No part is empty, which TensorFlow's fused convolution would refuse.
             part = images[start : tf.maximum(end, start + 1)]
-            cropped = part[:, :rows, :columns]  # apart, or TensorFlow loses the static shape
+            cropped = part[
+                :, :rows, :columns
+            ]  # in a slice of its own, which keeps the shape static
             outputs.append(super().call(cropped, training=training)[: end - start])
         return tf.concat(outputs, 0)
 
@@ -221,7 +221,7 @@ class SplitSequential(keras.Sequential):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects=None) -> "SplitSequential":
         model = super().from_config(config, custom_objects)
-        model.splits, model.used_size = config["splits"], tuple(config["used_size"])
+        model.splits, model.used_size = config["splits"], config["used_size"]
         return model
 
 
@@ -230,36 +230,34 @@ class SplitSequential(keras.Sequential):
 
 @keras.saving.register_keras_serializable("classifier")
 class Conv2D(layers.Conv2D):
-    """Keras's, with a faster convolution if it is unpadded.
+    """Keras's, with a faster convolution if it is plain.
 
     Args:
-        unpadded: as is_unpadded says; else the convolution is Keras's.
+        plain: as is_plain_convolution says; else the convolution is Keras's.
         grayscale: the input's channels are all the same.
     """
 
-    def __init__(self, *arguments, unpadded: bool, grayscale: bool, **options):
-        super().__init__(*arguments, **options)
-        self.unpadded, self.grayscale = unpadded, grayscale
+    def __init__(self, *args, plain: bool, grayscale: bool, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.plain, self.grayscale = plain, grayscale
 
-    def convolution_op(self, images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        if not self.unpadded:
-            return super().convolution_op(images, kernel)
-        outputs = (
-            n - window + 1 for n, window in zip(images.shape[1:3], kernel.shape[:2], strict=True)
-        )
-        if max(outputs) <= MAX_SIDE_MULTIPLIED:
-            return convolve_to_few(images, tf.convert_to_tensor(kernel))
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        if not self.plain:
+            return super().convolution_op(inputs, kernel)
+        sides = (n - side + 1 for n, side in zip(inputs.shape[1:3], kernel.shape[:2], strict=True))
+        if max(sides) <= MAX_MATMUL_SIDE:
+            return conv2d_with_matmul_gradient(inputs, tf.convert_to_tensor(kernel))
         if self.grayscale:  # one channel, with the sum of the kernel's channels
-            images, kernel = images[..., :1], tf.reduce_sum(kernel, 2, keepdims=True)
-        return tf.nn.conv2d(images, kernel, 1, "VALID")
+            inputs, kernel = inputs[..., :1], tf.reduce_sum(kernel, 2, keepdims=True)
+        return tf.nn.conv2d(inputs, kernel, 1, "VALID")
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"unpadded": self.unpadded, "grayscale": self.grayscale}
+        return super().get_config() | {"plain": self.plain, "grayscale": self.grayscale}
 
 
 @tf.custom_gradient
-def convolve_to_few(images: tf.Tensor, kernel: tf.Tensor):
-    """tf.nn.conv2d without padding, its filter gradient one product of all patches."""
+def conv2d_with_matmul_gradient(images: tf.Tensor, kernel: tf.Tensor):
+    """tf.nn.conv2d without padding, whose filter gradient is one product of all patches."""
     rows, columns, channels, filters = kernel.shape
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -268,15 +266,15 @@ def convolve_to_few(images: tf.Tensor, kernel: tf.Tensor):
             images[:, y : y + height, x : x + width] for y in range(rows) for x in range(columns)
         ]
         patches = tf.reshape(tf.concat(patches, -1), [-1, rows * columns * channels])
-        product = tf.matmul(patches, tf.reshape(upstream, [-1, filters]), transpose_a=True)
-        to_images = tf.raw_ops.Conv2DBackpropInput(
+        kernel_gradient = tf.matmul(patches, tf.reshape(upstream, [-1, filters]), transpose_a=True)
+        image_gradient = tf.raw_ops.Conv2DBackpropInput(
             input_sizes=tf.shape(images),
             filter=kernel,
             out_backprop=upstream,
             strides=[1, 1, 1, 1],
             padding="VALID",
         )
-        return to_images, tf.reshape(product, kernel.shape)
+        return image_gradient, tf.reshape(kernel_gradient, kernel.shape)
 
     return tf.nn.conv2d(images, kernel, 1, "VALID"), gradient
 
@@ -285,8 +283,8 @@ def convolve_to_few(images: tf.Tensor, kernel: tf.Tensor):
 class MaxPooling2D(layers.MaxPooling2D):
     """Keras's, followed by the ReLU of the convolution before it."""
 
-    def call(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.nn.relu(super().call(images))
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.nn.relu(super().call(inputs))
 
 
 @keras.saving.register_keras_serializable("classifier")
@@ -301,12 +299,12 @@ class Dropout(layers.Dropout):
         seed = self.seed_generator.next()
         words = tf.random.stateless_uniform(shape, seed, None, None, tf.int32)
         bits = tf.bitwise.bitwise_and(words[..., None], tf.bitwise.left_shift(1, tf.range(32)))
-        kept = tf.reshape(bits != 0, [-1, 32 * shape[1]])[:, :values]
-        return tf.where(kept, 2 * inputs, 0)
+        mask = tf.reshape(bits != 0, [-1, 32 * shape[1]])[:, :values]
+        return tf.where(mask, 2 * inputs, 0)
 
 
 def limit_threads() -> None:
-    """Have each part of a batch computed by its own share of the cores.
+    """Limit TensorFlow's threads so that each part of a batch has its own share of the cores.
 
     Has an effect only before TensorFlow's first computation.
     """

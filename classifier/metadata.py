@@ -142,7 +142,7 @@ def read_split(folder: Path) -> Split | None:
                 raise ValueError("it does not name files of classes")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (*JSON_ERRORS, OSError) as error:
         raise InputError(
             f"{path}: damaged ({error}); it says which pictures were held out"
         ) from None
@@ -182,9 +182,9 @@ def resolved_setting(setting: Any) -> Any:
     folder = Path(setting.checkpoint_path)
     if setting.is_restore:
         workers.broadcast_files(folder, ("model.json", "split.json"))
-    if setting.is_restore and (folder / "model.json").exists():
-        setting = resumed_setting(setting, folder, class_folders(setting.train_dir))
     classes = class_folders(setting.train_dir)
+    if setting.is_restore and (folder / "model.json").exists():
+        setting = resumed_setting(setting, folder, classes)
     if len(classes) != setting.label_nums:
         print(f"label_nums is {len(classes)}: as many classes as there are in {setting.train_dir}")
     if is_large_set(setting):

@@ -30,8 +30,8 @@ class Muon(keras.optimizers.AdamW):
             of the matrix's longer side. AdamW's steps are about as long with 0.2 (Liu et al. 2025).
     """
 
-    def __init__(self, *arguments, length: float, **options):
-        super().__init__(*arguments, **options)
+    def __init__(self, *args, length: float, **kwargs):
+        super().__init__(*args, **kwargs)
         self.length = length
 
     def build(self, variables: list[keras.Variable]) -> None:

@@ -42,10 +42,11 @@ METRICS = ("loss", "acc", "val_loss", "val_acc")
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in the folder, best val_acc first; of equals, the later epoch."""
-    found = []
-    for path in folder.glob("*.weights.h5"):
-        if match := CHECKPOINT_PATTERN.fullmatch(path.name):
-            found.append((float(match[2]), int(match[1]), path))
+    found = [
+        (float(match[2]), int(match[1]), path)
+        for path in folder.glob("*.weights.h5")
+        if (match := CHECKPOINT_PATTERN.fullmatch(path.name))
+    ]
     return [path for _, _, path in sorted(found, reverse=True)]
 
 
@@ -69,7 +70,7 @@ def load_first_usable(model: keras.Model, paths: list[Path]) -> tuple[Path, int]
     """Load the first of the weights files that can be used; those before it are named on stderr.
 
     Returns:
-        The file and the epochs that it has behind it; None if none can be used.
+        The file and its epoch; None if none can be used.
     """
     for path in paths:
         try:
@@ -80,10 +81,10 @@ def load_first_usable(model: keras.Model, paths: list[Path]) -> tuple[Path, int]
 
 
 def checked_setting(setting: Any) -> Any:
-    """The Setting of a training; with restore_model it doesn't resume, as in the article.
+    """The Setting of a training, checked; restore_model turns is_restore off, as in the article.
 
     Raises:
-        InputError: there is nothing to start from, nothing to do, or no place to do it.
+        InputError: data_dir, restore_model or initial_epoch can't be used.
     """
     check_data_dir(setting)
     if setting.restore_model and not Path(setting.restore_model).is_file():
@@ -125,42 +126,43 @@ def load_last_epoch(model: keras.Model, folder: Path) -> int:
         return epoch
     if last or best:
         raise InputError(
-            f"{folder}: none of the weights here can be gone on from; without --is_restore a new "
+            f"{folder}: training can't go on from any weights here; without --is_restore a new "
             "training begins, and they are moved to previous/"
         )
     print(f"no finished epoch in {folder}: starting with the first")
     return 0
 
 
-# ---------------------------------------------------------------- a training at work
-
-
 @contextlib.contextmanager
-def training_lock(folder: Path, reports: Path, restoring: bool, again: str) -> Iterator[None]:
-    """Keep other trainings away while the body runs; if it is stopped, say what is saved.
+def training_lock(
+    folder: Path, reports: Path, is_restore: bool, resume_command: str
+) -> Iterator[None]:
+    """Keep other trainings away while the body runs; if it is interrupted, say what is saved.
 
-    A run that was archived comes back if the new one ends before its first epoch does.
+    If no epoch was finished, the run that was archived is restored.
 
     Args:
         folder: of the weights.
         reports: of the tables and charts.
-        restoring: the body goes on with what is in the folder.
-        again: what to type to go on.
+        is_restore: the body resumes the run in the folder.
+        resume_command: what to type to go on.
 
     Raises:
-        InputError: another training is at work here; a file stands where a folder is wanted; or
+        InputError: another training is running here; a file stands where a folder is wanted; or
             the body met an error of the disk.
     """
     make_folder(folder)
     make_folder(reports)
     before = saved_weights(folder)
 
-    def saved() -> str:
+    def status() -> str:
         now = saved_weights(folder)
-        if now and (restoring or now != before):
-            return f"finished epochs are saved in {folder}; to go on: {again}"
+        if now and (is_restore or now != before):
+            return f"finished epochs are saved in {folder}; to go on: {resume_command}"
         if now == before:
-            return "no epoch was finished" + f"; what was in {folder} is unharmed" * bool(before)
+            return "no epoch was finished" + (
+                f"; what was in {folder} is unharmed" if before else ""
+            )
         return f"no epoch was finished; what was in {folder} is in {folder / 'previous'}"
 
     try:
@@ -179,21 +181,21 @@ def training_lock(folder: Path, reports: Path, restoring: bool, again: str) -> I
         place = Path(error.lock_file).parent
         raise InputError(f"{place}: another training is at work here") from None
     except BaseException as error:
-        # The last is `| head`'s end.
+        # BrokenPipeError: stdout was closed, as by `| head`.
         if console.received_signals or isinstance(
             error, KeyboardInterrupt | SystemExit | BrokenPipeError
         ):
-            warn(f"interrupted; {saved()}")
+            warn(f"interrupted; {status()}")
             console.exit_if_signaled()
         elif isinstance(error, OSError):
             raise InputError(
-                f"{error.filename or folder}: {error.strerror or error}; {saved()}"
+                f"{error.filename or folder}: {error.strerror or error}; {status()}"
             ) from None
         raise
 
 
 def saved_weights(folder: Path) -> set[tuple[str, int]]:
-    """The weights in the folder, and when they were written."""
+    """The names of the weights files in the folder, and when they were written."""
     files = [*checkpoints(folder), *folder.glob(LAST_EPOCH)]
     return {(path.name, path.stat().st_mtime_ns) for path in files}
 
@@ -203,14 +205,13 @@ def archive_previous_run(folder: Path, reports: Path) -> None:
 
     Other files in the two folders are the user's, and stay.
     """
-    run_files = checkpoints(folder)
-    run_files += [path for name in RUN_FILES if (path := folder / name).exists()]
+    run_files = [*checkpoints(folder), *(path for name in RUN_FILES for path in folder.glob(name))]
     if not run_files:
         return
     # model.json last: whatever checkpoints remain if this is interrupted can still be used.
     files = [*(path for name in REPORTS for path in reports.glob(name)), *run_files]
-    now = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
-    previous = folder / "previous" / now
+    timestamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
+    previous = folder / "previous" / timestamp
     previous.mkdir(parents=True)
     for path in files:
         shutil.move(path, previous / path.name)  # checkpoint_path may be on another disk
@@ -223,7 +224,7 @@ def restore_archived(folder: Path, reports: Path, archived: set[Path]) -> None:
     Args:
         folder: of the weights.
         reports: of the tables and charts.
-        archived: the folder that archive_previous_run has moved it to; empty if it has not.
+        archived: the one folder that archive_previous_run made, or none.
     """
     if saved_weights(folder):
         return
@@ -261,7 +262,7 @@ class BestCheckpoint(keras.callbacks.Callback):
         self.rows: list[dict[str, float]] | None = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.rows is None:  # the first one, which goes on with the history of those before it
+        if self.rows is None:  # the first epoch of this process: the earlier ones' rows are kept
             self.rows = read_history(self.reports, epoch)
             self.best = max((row["val_acc"] for row in self.rows), default=-1.0)
         self.start = time.monotonic()
@@ -269,7 +270,7 @@ class BestCheckpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.monotonic() - self.start
         epoch += 1  # Keras counts from 0, file names and people from 1
-        if not math.isfinite(logs["loss"]):  # nor are the weights, which nobody could load
+        if not math.isfinite(logs["loss"]):  # the weights are nan, too
             raise InputError(
                 f"epoch {epoch}: the loss is {logs['loss']}, and stays so; this epoch isn't saved. "
                 "Does build_model's network divide by 0, or let numbers grow?"
@@ -290,7 +291,7 @@ class BestCheckpoint(keras.callbacks.Callback):
 
 
 def read_history(reports: Path, done: int) -> list[dict[str, float]]:
-    """The rows of history.csv up to the epoch that is done."""
+    """The rows of history.csv of the first epochs, as many as are done."""
     path = reports / "history.csv"
     if not done or not path.exists():
         return []
@@ -299,7 +300,7 @@ def read_history(reports: Path, done: int) -> list[dict[str, float]]:
             rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
         for row in rows:
             if row.keys() != {"epoch", *METRICS, "seconds"} or not 0 <= row["val_acc"] <= 1:
-                raise ValueError("a column is missing, or a val_acc is none")
+                raise ValueError("a column is missing, or a val_acc is not from 0 to 1")
         return [row | {"epoch": int(row["epoch"])} for row in rows if row["epoch"] <= done]
     except (ValueError, TypeError, OverflowError, csv.Error) as error:
         warn(f"{path}: damaged ({error}); the history starts anew")

@@ -133,7 +133,7 @@ def test_what_was_not_asked_for_follows_the_run(data):
     [
         ({"img_width": 32}, "--img_width 32, but the network in .* has 28"),
         ({"seed": 4}, "--seed 4, but the network in .* has 3"),
-        ({"batch_size": 4}, "--batch_size 4, but the network in .* has the default .128, fewer for small"),
+        ({"batch_size": 4}, "--batch_size 4, but the network in .* has the default .128, fewer"),
         ({"epochs": 5}, "--epochs 5, but the network in .* has 7"),
         ({"horizontal_flip": True}, "--horizontal_flip True, but the network in .* has False"),
     ],

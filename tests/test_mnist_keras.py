@@ -268,7 +268,7 @@ def test_a_run_that_is_refused_is_not_said_to_go_on(tmp_path, few_digits, narrow
     train(setting)
     for path in (tmp_path / "model_weight").glob("*.weights.h5"):
         path.write_bytes(b"damaged")
-    with pytest.raises(InputError, match="none of the weights here can be gone on from"):
+    with pytest.raises(InputError, match="go on from any weights here"):
         train(setting.replace(epochs=2, is_restore=True))
     assert "instead of" not in capsys.readouterr().out
 
