@@ -140,14 +140,10 @@ def two_are_many(monkeypatch) -> None:
     monkeypatch.setattr(decoding, "ahead", None)
 
 
-def test_many_pictures_are_decoded_by_as_many_processes_as_there_are_cores(two_are_many, files):
+def test_processes_are_begun_for_many_pictures_and_several_cores(two_are_many, files, monkeypatch):
     assert len(decoding.decoder_for(files, SIZE).workers) == 2
     assert decoding.decoder_for(files[:1], SIZE) is None
     decoding.start_ahead(files[:1], SIZE)
-    assert decoding.ahead is None
-
-
-def test_on_one_core_there_is_nothing_to_be_won(two_are_many, files, monkeypatch):
     monkeypatch.setattr(decoding, "cpu_count", lambda: 1)
     decoding.start_ahead(files, SIZE)
     assert decoding.ahead is None and decoding.decoder_for(files, SIZE) is None

@@ -133,14 +133,6 @@ def test_memory_is_asked_for_as_it_is_needed_unless_tensorflow_is_at_work_alread
     assert capsys.readouterr() == ("running on 2 GPU: H100, H100\n" * 2, "")
 
 
-def test_a_single_core_is_one_core(monkeypatch, capsys):
-    gpu(monkeypatch)
-    for count, said in ((1, "1 core\n"), (2, "2 cores\n")):
-        monkeypatch.setattr(hardware, "cpu_count", lambda count=count: count)
-        hardware.make_strategy()
-        assert capsys.readouterr().out == f"running on the CPU, {said}"
-
-
 def test_a_gpu_that_is_hidden_from_the_process_is_none(monkeypatch):
     seen = [tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")]
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: seen)
@@ -148,9 +140,7 @@ def test_a_gpu_that_is_hidden_from_the_process_is_none(monkeypatch):
     assert hardware.gpus() == [] and hardware.runs_on_cpu()
 
 
-@pytest.mark.parametrize(
-    ("count", "spared"), [(1, True), (500, True), (501, False), (0, False)], ids=str
-)
+@pytest.mark.parametrize(("count", "spared"), [(1, True), (500, True), (501, False), (0, False)])
 def test_gpus_are_left_alone_for_few_pictures(tmp_path, monkeypatch, count, spared):
     hidden = []
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda *given: hidden.append(given))
@@ -159,18 +149,11 @@ def test_gpus_are_left_alone_for_few_pictures(tmp_path, monkeypatch, count, spar
         (tmp_path / f"{index % 2}" / f"{index}.png").touch()
     hardware.hide_gpus_for_few(str(tmp_path))
     assert hidden == [([], "GPU")] * spared
-
-
-def test_gpus_are_left_alone_for_a_single_picture_and_not_for_who_knows_how_many(
-    tmp_path, monkeypatch
-):
-    hidden = []
-    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *given: hidden.append(given))
     hardware.hide_gpus_for_few(str(tmp_path / "gone"))
-    assert not hidden
-    (tmp_path / "1.png").touch()
-    hardware.hide_gpus_for_few(str(tmp_path / "1.png"))
-    assert hidden == [([], "GPU")]
+    assert len(hidden) == spared
+    if count:
+        hardware.hide_gpus_for_few(str(tmp_path / "0" / "0.png"))
+        assert len(hidden) == spared + 1
 
 
 def test_pixels_stay_in_the_host_s_memory_and_batches_wait_on_a_gpu_and_teach_the_same(
@@ -249,13 +232,3 @@ def test_nothing_is_compiled_for_a_processor_nor_where_the_same_seed_must_give_t
     model.compile("sgd", "mse")
     hardware.set_jit_compile(model, ENOUGH)
     assert model.jit_compile is False and not recwarn.list
-
-
-def test_tensorflow_s_own_switch_for_the_same_weights_is_the_one_that_is_asked():
-    assert framework.is_op_determinism_enabled() is False
-    program = "from tensorflow.python.framework import config\n"
-    program += "print(config.is_op_determinism_enabled())"
-    environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1"}
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.stdout == "True\n", done.stderr
