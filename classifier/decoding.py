@@ -64,7 +64,7 @@ class BackgroundDecoder:
             for _ in chunks[: min(cpu_count(), MAX_PROCESSES)]
         ]
         self.unread = zip(chunks, itertools.cycle(self.workers), strict=False)
-        # Made when the first large picture is decoded.
+        # The file is made when the first large picture is decoded.
         self.lock_file = Path(tempfile.gettempdir(), f"mnist_keras-{secrets.token_hex(8)}.lock")
         for first, worker in enumerate(self.workers):
             share = chunks[first :: len(self.workers)]
