@@ -63,6 +63,7 @@ MAX_BYTES = 16_000_000  # the largest of the four is 9.9 MB, packed
 # The SHA-256 of MNIST's training pixels and labels tells it from other sets of its form.
 MNIST_CONTENT = "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b"
 DRAWN = "drawn digits, not MNIST"
+UNKNOWN_SOURCE = {"name": "pictures that mnist_parser.py did not write", "folder": ""}
 # In data_dir: what is written, and what it replaces; then all three come to their places in turn.
 NEW, OLD = ".new", ".old"
 PARSED = (*PREFIXES, "source.json")  # source.json last: in NEW it says that the pictures are whole
@@ -227,47 +228,31 @@ def parse(data_dir: str | os.PathLike, source: str = "auto", overwrite: bool = F
 
 def parse_locked(data_dir: Path, source: str, overwrite: bool) -> None:
     finish_interrupted(data_dir)
-    existing = existing_pictures(data_dir)
-    if existing and source == "auto":
-        source = existing["folder"] or "download"
+    parts = [data_dir / part for part in PREFIXES]
+    present = read_source(data_dir) or UNKNOWN_SOURCE
+    # Drawn digits are a stand-in, and make way for anything.
+    worth_keeping = present["name"] != DRAWN and any(part.exists() for part in parts)
+    if worth_keeping and source == "auto":
+        source = present["folder"] or "download"
     folder = source_folder(source, data_dir)
-    if existing and existing["folder"] != str(folder) and not overwrite:
+    if worth_keeping and present["folder"] != str(folder) and not overwrite:
         raise InputError(
-            f"{data_dir} holds {existing['name']}; --overwrite replaces them by those of {folder}"
+            f"{data_dir} holds {present['name']}; --overwrite replaces them by those of {folder}"
         )
-    if overwrite or not is_filled_from(folder, data_dir):
+
+    def is_done() -> bool:
+        complete = all(part.is_dir() for part in parts)
+        return complete and present["folder"] == str(folder) and not overwrite
+
+    if not is_done():
         folder = provide_idx(source, data_dir)
-    if is_filled_from(folder, data_dir) and not overwrite:
-        name = read_source(data_dir)["name"]
-        print(printable(f"{data_dir} already holds {name}, from {folder}"))
+    if is_done():
+        print(printable(f"{data_dir} already holds {present['name']}, from {folder}"))
         return
-    for part in PREFIXES:
-        check_replaceable(data_dir / part, overwrite)
+    for part in parts:
+        check_replaceable(part, overwrite)
     write_new(data_dir, folder)
     put_in_place(data_dir)
-
-
-def existing_pictures(data_dir: Path) -> dict[str, str] | None:
-    """What the pictures in data_dir were made from; None if there are none worth keeping.
-
-    Drawn digits are a stand-in, and make way for anything.
-    """
-    if not any((data_dir / part).exists() for part in PREFIXES):
-        return None
-    source = read_source(data_dir)
-    if source is None:
-        return {"name": "pictures that mnist_parser.py did not write", "folder": ""}
-    return None if source["name"] == DRAWN else source
-
-
-def is_filled_from(folder: Path, data_dir: Path) -> bool:
-    """Whether train/ and test/ are there, made from the IDX files in the folder."""
-    source = read_source(data_dir)
-    return (
-        source is not None
-        and source["folder"] == str(folder)
-        and all((data_dir / part).is_dir() for part in PREFIXES)
-    )
 
 
 def write_new(data_dir: Path, folder: Path) -> None:
