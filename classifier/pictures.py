@@ -203,13 +203,13 @@ def load(
         )
     if on_disk:
         decode = DiskCache(cache_file, iterator.filepaths, size, decode)
-    readable, grayscale = drop_unreadable(iterator, decode, pixels)
-    if not readable:
+    grayscale = drop_unreadable(iterator, decode, pixels)
+    if not iterator.samples:
         raise InputError(f"{iterator.directory}: no picture in it can be read")
     if on_disk:
         decode.complete()
     if pixels is not None:
-        pixels = pixels if len(readable) == count else pixels[readable]
+        pixels = pixels[: iterator.samples]
         if grayscale := is_grayscale(pixels):  # at once, which is 9 times as fast
             pixels = np.ascontiguousarray(pixels[..., :1])
     paths = np.array(iterator.filepaths, dtype=object)
@@ -218,33 +218,32 @@ def load(
 
 def drop_unreadable(
     iterator: "DirectoryIterator", decode: Decoder, pixels: np.ndarray | None = None
-) -> tuple[list[int], bool]:
+) -> bool:
     """Decode all pictures; those that can't be are named on stderr and dropped from the iterator.
 
     Args:
         iterator: where the files are.
         decode: how a file becomes pixels.
-        pixels: where they go, uint8 [n, height, width, 3]; None to check only.
+        pixels: where the others go, uint8 [n, height, width, 3]; None to check only.
 
     Returns:
-        The indices of those that were decoded; and, where pixels is None, whether all of these are
-        grayscale.
+        Where pixels is None, whether all of the others are grayscale.
     """
-    paths, readable, grayscale = iterator.filepaths, [], True
+    paths, names = iterator.filepaths, file_names(iterator)
+    readable, grayscale = [], True
     results = decode_all(paths, iterator.target_size, decode)
     results = progress(results, len(paths), "reading pictures", after=PROGRESS_DELAY)
-    for index, result in enumerate(results):
+    for path, name, result in zip(paths, names, results, strict=True):
         if isinstance(result, str):
-            warn(f"{paths[index]}: left out, {result}")
+            warn(f"{path}: left out, {result}")
             continue
-        readable.append(index)
-        if pixels is not None:
-            pixels[index] = result
-        else:
+        if pixels is None:
             grayscale = grayscale and is_grayscale(result)
-    names = file_names(iterator)
-    select_files(iterator, [names[index] for index in readable])
-    return readable, grayscale
+        else:
+            pixels[len(readable)] = result
+        readable.append(name)
+    select_files(iterator, readable)
+    return grayscale
 
 
 def is_grayscale(pixels: np.ndarray) -> bool:
