@@ -41,7 +41,8 @@ from classifier.export import export_network
 from classifier.faster import faster, limit_threads
 from classifier.model_checks import BuildFn, build_checked, choose_build_fn
 from classifier.normalization import normalization, normalized
-from classifier.predictions import Prediction, drop_images
+from classifier.predictions import Prediction, drop_images, file_batches
+from classifier.progress_bar import ProgressBar
 from digits import handwriting, reading
 from digits.mnist_like import looks_like_mnist, with_drawn_digits
 
@@ -137,9 +138,12 @@ def checkpoint_callbacks(
     """Callbacks that save the best weights by val_acc, the last epoch's state, and the history."""
     folder, reports = Path(setting.checkpoint_path), Path(setting.report_dir)
     callbacks = [
+        ProgressBar(),
         run_folder.BestCheckpoint(folder, reports, setting.epochs, setting.save_epochs),
         recipe.NothingLearnedWarning(plan.majority_share),
     ]
+    if setting.tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(reports / "tensorboard"))
     if plan.average_power:  # last: it swaps the weights back in that the others save averaged
         callbacks.append(recipe.WeightAverage(model, plan.average_power, plan.training))
     return callbacks
@@ -226,7 +230,6 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
         epochs=setting.epochs,
         callbacks=callbacks,
         shuffle=plan.shuffle,
-        verbose=1 if sys.stdout.isatty() else 2,
     )
 
 
@@ -247,7 +250,8 @@ def evaluate(setting: Setting, build_fn: BuildFn | None = None) -> tuple[float, 
     decode = opener.decoder(setting.recipe)
     test = pictures.load(trained_run.test_iterator(run), setting.cache_limit, decode)
     model, _ = load_network(run, test.grayscale, build_fn=build_fn)
-    probabilities = model.predict(batches.evaluation_batches(test, len(classes)), verbose=0)
+    images = batches.evaluation_batches(test, len(classes))
+    probabilities = model.predict(images, verbose=0, callbacks=[ProgressBar()])
     of_labels = probabilities[np.arange(len(probabilities)), test.labels]
     loss = float(-np.log(np.maximum(of_labels, 1e-7)).mean())  # Keras's own bound on the logarithm
     acc = float((probabilities.argmax(axis=1) == test.labels).mean())
@@ -303,15 +307,14 @@ def predict(
     model, _ = load_network(run, grayscale=reading.cleans_up(run), build_fn=build_fn)
     read = reading.reader(run, model)
     rows, with_images = [], []
-    batch_size = batches.inference_batch_size(run.image_size)
-    for start in range(0, len(files), batch_size):
-        for row in read(files[start : start + batch_size]):
+    for batch in file_batches(files, run.image_size):
+        for row in read(batch):
             report.print_prediction(row)
             with_images.append(len(rows))
             rows.append(row)
         drop_images(rows, with_images)
     if rows:
-        report.write_prediction_report(Path(setting.report_dir), rows)
+        report.write_prediction_report(Path(setting.report_dir), rows, run.metadata["classes"])
     return rows
 
 

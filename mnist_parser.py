@@ -21,7 +21,6 @@ from classifier.console import (
     InputError,
     one_line_errors,
     printable,
-    progress,
     setup_terminal,
     warn,
 )
@@ -45,6 +44,7 @@ from classifier.idx import (
     find_set,
     find_sets,
 )
+from classifier.progress import progress
 from digits import drawn
 from setting import Setting
 
@@ -89,19 +89,20 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
 
-def write_pngs(images: np.ndarray, classes: np.ndarray, folder: Path, doing: str) -> None:
+def write_pngs(images: np.ndarray, classes: np.ndarray, folder: Path, desc: str) -> None:
     """Write images, uint8 [n, height, width], as `folder/<class>/<index>.png`; the folder is new.
 
     Args:
         images: of digits or letters.
         classes: the names of their classes or their labels, [n].
         folder: where the classes' folders are made.
-        doing: what the line of progress says.
+        desc: what the progress bar says.
     """
     for name in np.unique(classes):
         (folder / str(name)).mkdir(parents=True)
     paths = (f"{folder}/{name}/{index}.png" for index, name in enumerate(classes.tolist()))
-    for path, png in progress(zip(paths, encode_pngs(images), strict=True), len(images), doing):
+    pngs = zip(paths, encode_pngs(images), strict=True)
+    for path, png in progress(pngs, total=len(images), desc=desc):
         with open(path, "wb") as file:
             file.write(png)
 

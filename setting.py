@@ -165,6 +165,9 @@ class Setting:
         "export: what the network is written as",
         choices=("keras", "saved_model", "litert", "onnx", "openvino"),
     )
+    tensorboard: bool = Field(
+        False, "train: also write TensorBoard's files, to report/tensorboard", default_text="false"
+    )
     half: bool = Field(
         False, "export: LiteRT's weights in float16, half the size", default_text="false"
     )

@@ -12,8 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,8 +23,6 @@ MODES = {
     "predict": "read the pictures in IMP_DIR",
     "export": "write the network for other programs to DATA_DIR/export",
 }
-
-
 SCRIPT = "mnist_keras.py"
 # Signals that have asked the process to end; and after how many seconds it's asked again if the
 # exception of the first was lost: what it unwinds takes less.
@@ -43,39 +40,15 @@ def printable(text: str) -> str:
 
 
 def warn(message: str) -> None:
-    """One line on stderr."""
-    # In one piece: threads may warn at once.
-    print(printable(message) + "\n", end="", file=sys.stderr, flush=True)
+    """One line on stderr, above the progress bar if there is one."""
+    text = printable(message) + "\n"  # in one piece, since threads may warn at once
+    if "tqdm" in sys.modules:  # not imported here: it would double the time of a mistaken command
+        sys.modules["tqdm"].tqdm.write(text, file=sys.stderr, end="")
+    else:
+        print(text, file=sys.stderr, end="", flush=True)
 
 
-def progress(
-    items: Iterable,
-    total: int,
-    doing: str,
-    size: Callable[[Any], int] = lambda item: 1,
-    after: float = 0.0,
-) -> Iterator:
-    """Pass the items on, showing how far they are: a bar on a terminal, four lines in a log.
-
-    Args:
-        items: what is done one after the other.
-        total: of their sizes.
-        doing: what is being done, in words.
-        size: of an item.
-        after: nothing is shown for so many seconds.
-    """
-    terminal = sys.stdout.isatty()
-    steps = 100 if terminal else 4
-    start = time.monotonic()
-    done = shown = 0
-    for item in items:
-        yield item
-        done += size(item)
-        if done * steps // total > shown and time.monotonic() - start >= after:
-            shown = done * steps // total
-            bar = f"[{'=' * (30 * done // total):30s}] " if terminal else ""
-            end = "\r" if terminal and done < total else "\n"
-            print(f"{doing}: {bar}{done}/{total}", end=end, flush=True)
+# ---------------------------------------------------------------- signals and errors
 
 
 def setup_terminal() -> None:
@@ -122,11 +95,13 @@ def exit_at_once(number: int, frame: Any) -> None:
 
 
 def exit_by_exception(number: int, frame: Any) -> None:
-    """A handler that ends what is done as sys.exit does, so that all can be saved and said.
+    """A handler that ends the process as sys.exit does, so that the training can be saved.
 
     An exception may be lost: in a `__del__`, or in TensorFlow while it builds a graph. Unless
     exit_if_signaled sees it soon, it is raised again.
     """
+    if not received_signals and sys.stderr.isatty():
+        os.write(2, b"\n")  # after the bar and the terminal's ^C; print isn't safe in a handler
     received_signals.append(number)
     while frame and frame.f_code.co_name != "__del__":
         frame = frame.f_back
@@ -163,8 +138,8 @@ def one_line_errors() -> Iterator[None]:
     set_signal_handlers(exit_by_exception)
     try:
         try:
-            with exit_on_broken_pipe():
-                yield
+            yield
+            sys.stdout.flush()
         except BaseException:
             exit_if_signaled()
             raise
@@ -174,29 +149,14 @@ def one_line_errors() -> Iterator[None]:
         message = str(error)
     except MemoryError as error:
         message = f"not enough memory. {error}"
+    except BrokenPipeError:  # what read the output, as `head` does, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains at the end
+        sys.exit(128 + 13)  # SIGPIPE's number; the signal itself would come of a server, too
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         message = f"{name}{error.strerror or error}"
     warn(f"{Path(sys.argv[0]).name}: {message}")
     sys.exit(1)
-
-
-@contextlib.contextmanager
-def exit_on_broken_pipe() -> Iterator[None]:
-    """End the process as SIGPIPE would when what reads its output, as `head` does, has closed it.
-
-    The signal itself would also come when a server hangs up.
-    """
-    try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # else Python complains when it flushes at the end
-        os.close(nowhere)
-        sys.exit(128 + 13)  # SIGPIPE's number, which Windows lacks
 
 
 @contextlib.contextmanager
@@ -208,33 +168,25 @@ def quiet_stderr(unless: str) -> Iterator[None]:
     Args:
         unless: the environment variable that sets the log level; if it is set, all stays as it is.
     """
-    if unless in os.environ:
+    try:
+        stderr = None if unless in os.environ else os.dup(2)
+    except OSError:  # it is closed
+        stderr = None
+    if stderr is None:
         yield
         return
     os.environ[unless] = "3"  # fatal errors only; TensorFlow reads it once
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     try:
-        with quiet_descriptor(2):
-            yield
+        yield
     finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
         del os.environ[unless]  # what a notebook starts afterwards is not to inherit it
 
 
-@contextlib.contextmanager
-def quiet_descriptor(number: int) -> Iterator[None]:
-    """Have a file descriptor lead nowhere while the body runs; a closed one is quiet."""
-    try:
-        kept = os.dup(number)
-    except OSError:
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        os.dup2(kept, number)
-        os.close(kept)
+# ---------------------------------------------------------------- the command line
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -259,18 +211,7 @@ def next_command(mode: str, setting: Any, *flags: str) -> str:
     for name in ("data_dir", "train_dir", "test_dir", "checkpoint_path"):
         if setting.is_set(name):
             words += [f"--{name}", getattr(setting, name)]
-    if os.name == "nt":
-        return printable(subprocess.list2cmdline(words))
-    return " ".join(map(shell_quote, words))
-
-
-def shell_quote(word: str) -> str:
-    """The word for a Unix shell, in printable characters alone."""
-    if word == printable(word):
-        return shlex.quote(word)
-    plain = set(range(0x20, 0x7F)) - set(b"'\\")
-    escaped = (chr(b) if b in plain else f"\\{b:03o}" for b in os.fsencode(word))
-    return f"$'{''.join(escaped)}'"
+    return printable((subprocess.list2cmdline if os.name == "nt" else shlex.join)(words))
 
 
 def true_or_false(text: str) -> bool:
@@ -294,28 +235,19 @@ def parse_command_line(
     Raises:
         SystemExit: with status 2 and one line on stderr if a flag or a value is wrong.
     """
-    setup_terminal()  # here, since the import of TensorFlow comes before the command's body
+    setup_terminal()  # since the import of TensorFlow comes before the command's body
     parser = ArgumentParser(description=description)
     *first, last = MODES.values()
-    parser.add_argument(
-        "--mode",
-        required=True,
-        choices=tuple(MODES),
-        help=f"what to do: {', '.join(first)}, or {last}",
-    )
+    help = f"what to do: {', '.join(first)}, or {last}"
+    parser.add_argument("--mode", required=True, choices=tuple(MODES), help=help)
     for field in setting_class.fields():
         if field.help is None:
             continue
+        takes = {"type": field.kind, "choices": field.choices}
         if field.kind is bool:
             takes = {"type": true_or_false, "nargs": "?", "const": True, "metavar": "true|false"}
-        else:
-            takes = {"type": field.kind, "choices": field.choices}
-        parser.add_argument(
-            f"--{field.name}",
-            default=argparse.SUPPRESS,
-            help=f"{field.help} (default: {field.default_text})",
-            **takes,
-        )
+        help = f"{field.help} (default: {field.default_text})"
+        parser.add_argument(f"--{field.name}", default=argparse.SUPPRESS, help=help, **takes)
     given = vars(parser.parse_args(arguments))
     mode = given.pop("mode")
     try:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-from classifier.console import InputError, progress
+from classifier.console import InputError
 from classifier.files import write_file
+from classifier.progress import progress
 
 # A mirror may keep us waiting this many seconds; three of them hang for less than 10 in all.
 TIMEOUT = 3.0
@@ -78,12 +79,14 @@ def fetch(url: str, sha256: str, max_bytes: int) -> bytes:
         # The time-out here only ends the thread, some time after its caller has given up.
         response = wait_for(urllib.request.urlopen, url, None, 2 * TIMEOUT)
         blocks = iter(lambda: wait_for(response.read1, 1 << 16), b"")
-        for block in progress(blocks, response.length or max_bytes, url, len):
-            content += block
-            if len(content) > max_bytes:
-                raise MirrorError(f"{url} does not end after {max_bytes} bytes")
-            earned = deadline + len(block) / MIN_BYTES_PER_SECOND
-            deadline = min(earned, time.monotonic() + TIMEOUT)
+        with progress(total=response.length, desc=url, unit="B", unit_scale=True) as bar:
+            for block in blocks:
+                content += block
+                if len(content) > max_bytes:
+                    raise MirrorError(f"{url} does not end after {max_bytes} bytes")
+                earned = deadline + len(block) / MIN_BYTES_PER_SECOND
+                deadline = min(earned, time.monotonic() + TIMEOUT)
+                bar.update(len(block))
     if hashlib.sha256(content).hexdigest() != sha256:
         raise MirrorError(f"{url} is another file: wrong SHA-256, {len(content)} bytes")
     return bytes(content)

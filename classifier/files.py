@@ -123,8 +123,8 @@ def write_file(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def try_write(path: Path, write: Callable[[Path], None]) -> bool:
-    """Have write(path) write a report, and return whether it did; if not, the user is warned.
+def try_write(path: Path, write: Callable[[Path], None]) -> Path | None:
+    """Have write(path) write a report, and return the path; None with a warning if it fails.
 
     A report that is open in Excel is no reason to end a training.
 
@@ -136,12 +136,12 @@ def try_write(path: Path, write: Callable[[Path], None]) -> bool:
         write(path)
     except InputError as error:
         warn(f"{path}: not updated, {error}")
-        return False
+        return None
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise
         denied = isinstance(error, PermissionError)
         hint = "; is it open in another program, or its folder read-only?" if denied else ""
         warn(f"{path}: not updated, {error.strerror or error}{hint}")
-        return False
-    return True
+        return None
+    return path

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from classifier import decoding, opener
-from classifier.console import InputError, progress, warn
+from classifier.console import InputError, warn
 from classifier.disk_cache import DiskCache
 from classifier.machine import cpu_count, free_memory
 from classifier.opener import PICTURE_EXTENSIONS, Decoder, decode, try_decode
+from classifier.progress import progress
 
 if TYPE_CHECKING:
     from tensorflow.keras.preprocessing.image import DirectoryIterator
@@ -26,7 +27,6 @@ CHUNK_SIZE = 16
 # Bytes of pixels in memory, of which TensorFlow makes copies: four times those of MNIST.
 MAX_CACHE_BYTES = 600_000_000
 SMALL_FILE = 10_000  # bytes; smaller files are opened faster by one thread (docs/figures.md)
-PROGRESS_DELAY = 5  # seconds without progress that a person doesn't notice
 SAMPLE_SIZE = 200  # images give the mean of a set to a few hundredths
 ROTATION_EPOCHS = 3  # a rotating image is in one epoch of three: three times as many take part
 VALIDATION_SPLIT = 0.2  # the article's
@@ -232,7 +232,7 @@ def drop_unreadable(
     paths, names = iterator.filepaths, file_names(iterator)
     readable, grayscale = [], True
     results = decode_all(paths, iterator.target_size, decode)
-    results = progress(results, len(paths), "reading pictures", after=PROGRESS_DELAY)
+    results = progress(results, total=len(paths), desc="reading")
     for path, name, result in zip(paths, names, results, strict=True):
         if isinstance(result, str):
             warn(f"{path}: left out, {result}")

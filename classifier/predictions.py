@@ -1,6 +1,7 @@
 """Pictures go through the network: loaded, preprocessed, and predicted batch by batch."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -8,11 +9,14 @@ import keras
 import numpy as np
 from PIL import Image
 
-from classifier import charts
-from classifier.batches import rescale, to_model_input
+from classifier import sheets
+from classifier.batches import inference_batch_size, rescale, to_model_input
 from classifier.console import warn
 from classifier.machine import cpu_count
 from classifier.opener import DECODE_ERRORS, error_reason, thumbnail
+from classifier.progress import progress
+
+LARGE_BATCH = 500_000  # bytes of files, a second's work or more
 
 
 class Detection(NamedTuple):
@@ -104,16 +108,34 @@ def predict_files(
     return classify(model, load_pictures(files, preprocess), classes)
 
 
+def file_batches(files: list[str], size: tuple[int, int]) -> Iterator[list[str]]:
+    """The files in batches for a network of images of (height, width), with a progress bar.
+
+    A batch's answers come together: large files are few in a batch, so that nobody waits long.
+    """
+    most, cores = inference_batch_size(size), cpu_count()
+    with progress(total=len(files), desc="predicting") as bar:
+        batch, total_bytes = [], 0
+        for number, file in enumerate(files, 1):
+            batch.append(file)
+            total_bytes += os.path.getsize(file) if os.path.exists(file) else 0
+            large = len(batch) >= cores and total_bytes > LARGE_BATCH
+            if large or len(batch) == most or number == len(files):
+                yield batch
+                bar.update(len(batch))
+                batch, total_bytes = [], 0
+
+
 def drop_images(rows: list[Prediction], with_images: list[int]) -> None:
     """Remove the images from all rows but those that the sheets may show, the least confident.
 
-    Predict calls it after each batch, so that few more than charts.MAX_DRAWN are in memory.
+    Predict calls it after each batch, so that few more than sheets.MAX_DRAWN are in memory.
 
     Args:
         rows: all predictions so far.
         with_images: the indices of those that have images; it is updated.
     """
     with_images.sort(key=lambda index: rows[index].confidence)
-    for index in with_images[charts.MAX_DRAWN :]:
+    for index in with_images[sheets.MAX_DRAWN :]:
         rows[index] = rows[index]._replace(original=None, network_input=None)
-    del with_images[charts.MAX_DRAWN :]
+    del with_images[sheets.MAX_DRAWN :]

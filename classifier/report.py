@@ -1,13 +1,15 @@
-"""Results of training, evaluation and prediction as tables; charts.py draws them."""
+"""Results of training, evaluation and prediction as tables; charts.py and sheets.py draw them."""
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
-from classifier import charts
+from classifier import charts, sheets
 from classifier.console import printable, warn
 from classifier.files import try_write, write_csv
 
@@ -38,7 +40,8 @@ def write_training_report(
         OSError: the disk is full or fails; this holds for evaluation and predictions, too.
     """
     least = min_loss(smoothing, classes)
-    try_write(folder / "training_curves.png", partial(charts.training_curves, rows, least))
+    draw = partial(charts.training_curves, rows, least)
+    print_written({"curves": try_write(folder / "training_curves.png", draw)})
 
 
 def min_loss(smoothing: float, classes: int) -> float:
@@ -70,22 +73,27 @@ def write_evaluation_report(
     counts = np.zeros((len(classes), len(classes)), np.int32)
     np.add.at(counts, (labels, guesses), 1)
     table = class_table(counts, classes)
-    try_write(folder / "classes.csv", lambda path: write_csv(path, table))
     if len(classes) <= MAX_CLASSES_PRINTED:
         print_table(table)
-    try_write(folder / "confusion.png", partial(charts.confusion_matrix, counts, classes))
+    names = charts.displayed_names(classes)
     wrong = np.flatnonzero(guesses != labels)
-    wrong = wrong[np.argsort(-probabilities[wrong, guesses[wrong]])][: charts.MAX_MISTAKES]
+    wrong = wrong[np.argsort(-probabilities[wrong, guesses[wrong]])][: sheets.MAX_MISTAKES]
     mistakes = [
-        charts.Mistake(
+        sheets.Mistake(
             open_picture(int(index)),
-            classes[labels[index]],
-            classes[guesses[index]],
+            names[labels[index]],
+            names[guesses[index]],
             float(probabilities[index, guesses[index]]),
         )
         for index in wrong
     ]
-    try_write(folder / "mistakes.png", partial(charts.mistakes, mistakes))
+    draw_confusion = partial(charts.confusion_matrix, counts, names)
+    written = {
+        "by class": write_table(folder / "classes.csv", table),
+        "confusion": try_write(folder / "confusion.png", draw_confusion),
+        "mistakes": try_write(folder / "mistakes.png", partial(sheets.mistakes, mistakes)),
+    }
+    print_written(written)
 
 
 def class_table(
@@ -131,7 +139,8 @@ def print_table(table: list[dict[str, str | int | float | None]]) -> None:
 
 def print_prediction(row: "Prediction") -> None:
     """Print the article's two lines, and on stderr that an answer is unsure."""
-    print(f"{printable(row.file)}\n预测结果为：{printable(row.label)}", flush=True)
+    tqdm.write(f"{printable(row.file)}\n预测结果为：{printable(row.label)}")
+    sys.stdout.flush()
     if row.confidence < UNSURE:
         warn(
             f"{row.file}: unsure, {row.label} ({row.confidence:.0%}) or "
@@ -139,56 +148,69 @@ def print_prediction(row: "Prediction") -> None:
         )
 
 
-def write_prediction_report(folder: Path, rows: list["Prediction"]) -> None:
-    """Write predictions.csv, and predictions.png: what was given, seen and answered.
+def write_prediction_report(folder: Path, rows: list["Prediction"], classes: list[str]) -> None:
+    """Write predictions.csv and .png, and of several digits digits.csv and pages.png; name them.
 
     Args:
-        folder: where to put them; of many pictures there are also predictions-2.png to -5.png.
+        folder: where to put them; more sheets than one are predictions-2.png, pages-2.png, ….
         rows: at least one; predictions.drop_images may have been through them.
+        classes: the names of the network's classes.
     """
-    table, said = folder / "predictions.csv", []
-    content = [{name: getattr(row, name) for name in ("file", *PREDICTION_COLUMNS)} for row in rows]
-    if try_write(table, lambda path: write_csv(path, content)):
-        said.append(f"all answers: {table}")
-    paths = [folder / "predictions.png"]
-    paths += [folder / f"predictions-{n + 1}.png" for n in range(1, charts.MAX_SHEETS)]
-    sheets = charts.prediction_pages(rows, UNSURE)
-    drawn = [
-        try_write(path, partial(charts.prediction_sheet, title, part, UNSURE))
-        for path, (title, part) in zip(paths, sheets, strict=False)
-    ]
-    if all(drawn):
-        said.append(f"with the pictures: {paths[0]}")
-    stale = paths[len(sheets) :]  # an earlier predict had more of them
-    if any(row.detections for row in rows):
-        said += write_detections(folder, rows)
-    else:
-        stale += [folder / "digits.csv", folder / "pages.png"]
-    for path in filter(Path.exists, stale):
-        try_write(path, lambda old: old.unlink(missing_ok=True))  # another may do the same
-    if said:
-        print(printable(", ".join(said)))
-
-
-def write_detections(folder: Path, rows: list["Prediction"]) -> list[str]:
-    """Write digits.csv, a line a digit, and pages.png, of those pictures that show several.
-
-    Returns:
-        Where they are, in words.
-    """
-    said = []
-    content = [
+    answers = [{name: getattr(row, name) for name in ("file", *PREDICTION_COLUMNS)} for row in rows]
+    digits = [
         {"file": row.file, "row": part.row, "position": part.position}
         | dict(zip(("left", "top", "right", "bottom"), part.box, strict=True))
         | {name: getattr(part, name) for name in PREDICTION_COLUMNS}
         for row in rows
         for part in row.detections
     ]
-    if try_write(folder / "digits.csv", lambda path: write_csv(path, content)):
-        said.append(f"digit by digit: {folder / 'digits.csv'}")
-    pages = [row for row in rows if row.detections and row.original is not None]
-    pages = sorted(pages, key=lambda row: row.confidence)[: charts.MAX_PAGES]
-    page = partial(charts.page_sheet, pages, UNSURE)
-    if pages and try_write(folder / "pages.png", page):
-        said.append(f"with frames: {folder / 'pages.png'}")
-    return said
+    names = dict(zip(classes, charts.displayed_names(classes), strict=True))
+    shown = [
+        row._replace(
+            label=names.get(row.label, row.label),
+            second_guess=names.get(row.second_guess, row.second_guess),
+        )
+        for row in rows
+    ]
+    pictures, pages = sheets.prediction_sheets(shown, UNSURE), sheets.page_sheets(shown)
+    written = {
+        "all answers": write_table(folder / "predictions.csv", answers),
+        "with the pictures": write_sheets(
+            folder / "predictions.png", pictures, sheets.prediction_sheet
+        ),
+        "digit by digit": write_table(folder / "digits.csv", digits),
+        "with frames": write_sheets(folder / "pages.png", pages, sheets.page_sheet),
+    }
+    print_written(written)
+
+
+def write_table(path: Path, rows: list[dict]) -> Path | None:
+    """Write the rows as CSV; of none an earlier table goes. Returns the path if it was written."""
+    return try_write(path, partial(write_csv, rows=rows)) if rows else remove(path)
+
+
+def write_sheets(path: Path, contents: list[tuple[str, Sequence]], draw: Callable) -> Path | None:
+    """Draw a sheet of each title and its rows: to path, path-2 and so on; others there go.
+
+    Returns:
+        The path, if there are any sheets and all were written.
+    """
+    paths = [path, *(path.with_stem(f"{path.stem}-{n}") for n in range(2, 100))]
+    written = [
+        try_write(path, partial(draw, title, rows, UNSURE))
+        for path, (title, rows) in zip(paths, contents, strict=False)
+    ]
+    for earlier in paths[len(contents) :]:
+        remove(earlier)
+    return path if written and all(written) else None
+
+
+def remove(path: Path) -> None:
+    if path.exists():
+        try_write(path, lambda old: old.unlink(missing_ok=True))  # another may do the same
+
+
+def print_written(written: dict[str, Path | None]) -> None:
+    """Name the files that were written, on one line."""
+    if paths := [f"{what}: {path}" for what, path in written.items() if path]:
+        print(printable(", ".join(paths)))

@@ -11,6 +11,7 @@ report/history.csv                a row an epoch
 import contextlib
 import csv
 import datetime
+import importlib.util
 import math
 import re
 import shutil
@@ -33,8 +34,10 @@ LAST_EPOCH = "last-epoch.weights.h5"
 RUN_FILES = (LAST_EPOCH, "split.json", "model.json")
 # What train, evaluate and predict write into report/.
 REPORTS = (
-    *("history.csv", "training_curves.png", "classes.csv", "confusion.png", "mistakes.png"),
-    *("predictions.csv", "predictions.png", "predictions-[0-9].png", "digits.csv", "pages.png"),
+    *("history.csv", "training_curves.png", "tensorboard"),
+    *("classes.csv", "confusion.png", "mistakes.png"),
+    *("predictions.csv", "predictions.png", "predictions-[0-9].png"),
+    *("digits.csv", "pages.png", "pages-[0-9].png", "pages-[0-9][0-9].png"),
 )
 # The columns of history.csv between the epoch and its seconds.
 METRICS = ("loss", "acc", "val_loss", "val_acc")
@@ -89,6 +92,8 @@ def checked_setting(setting: Any) -> Any:
     check_data_dir(setting)
     if setting.restore_model and not Path(setting.restore_model).is_file():
         raise InputError(f"--restore_model {setting.restore_model}: no such file")
+    if setting.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise InputError("--tensorboard: its package is missing; pip install tensorboard")
     if setting.initial_epoch >= setting.epochs:
         raise InputError(
             f"--initial_epoch {setting.initial_epoch} leaves nothing to do of --epochs "
@@ -281,7 +286,7 @@ class BestCheckpoint(keras.callbacks.Callback):
             self.best = logs["val_acc"]
             path = self.folder / CHECKPOINT_FORMAT.format(epoch=epoch, val_acc=self.best)
             save_weights(without_optimizer(self.model), path, epoch)
-            print(f"\nbest val_acc yet: {printable(str(path))}")
+            print(f"best val_acc yet: {printable(str(path))}")
         row = (
             {"epoch": epoch} | {name: float(logs[name]) for name in METRICS} | {"seconds": seconds}
         )

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from classifier.batches import rescale, to_model_input
-from classifier.charts import PAGE_WIDTH
 from classifier.opener import on_white, open_picture, picture_opener, thumbnail
 from classifier.predictions import Detection, Prediction, classify, load_pictures, predict_files
+from classifier.sheets import PAGE_WIDTH
 from classifier.trained_run import TrainedRun
 from digits import handwriting, page
 from digits.drawn import SIDE

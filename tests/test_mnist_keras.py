@@ -18,7 +18,7 @@ from PIL import Image
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 import mnist_keras
-from classifier import batches, charts, faster, metadata, opener, recipe, report, run_folder
+from classifier import batches, charts, faster, metadata, opener, recipe, report, run_folder, sheets
 from classifier.console import InputError
 from classifier.faster import SplitSequential
 from classifier.opener import decode
@@ -40,8 +40,9 @@ def plain_charts(monkeypatch):
     def blank(*given):
         Image.new("RGB", (400, 300)).save(given[-1], format="PNG")
 
-    for name in ("training_curves", "confusion_matrix", "mistakes"):
-        monkeypatch.setattr(charts, name, blank)
+    monkeypatch.setattr(charts, "training_curves", blank)
+    monkeypatch.setattr(charts, "confusion_matrix", blank)
+    monkeypatch.setattr(sheets, "mistakes", blank)
 
 
 # The network
@@ -160,6 +161,13 @@ def test_train_says_what_it_left_and_what_comes_next(data_dir, narrow, capsys):
     assert result == f"best epoch 01, val_acc {val_acc}: {best}"
     assert re.fullmatch(r"trained in \d+ s; what it is worth on the test pictures:", seconds)
     assert command == f"  python mnist_keras.py --mode evaluate --data_dir {data_dir}"
+
+
+def test_tensorboard_s_files_are_written_beside_the_reports(tmp_path, few_digits, narrow):
+    pytest.importorskip("tensorboard")
+    files = {"data_dir": tmp_path, "train_dir": few_digits / "train"}
+    train(Setting(**files, epochs=1, batch_size=40, tensorboard=True))
+    assert list(tmp_path.glob("report/tensorboard/*/events.out.tfevents.*"))
 
 
 def test_a_network_that_is_passed_is_trained_evaluated_and_predicted_with(data_dir, few_digits):
@@ -462,13 +470,15 @@ def test_only_the_files_that_are_named_are_predicted(trained, tmp_path):
 
 def test_of_many_pictures_only_those_on_the_sheets_stay_in_memory(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "INFERENCE_PIXELS", 5 * 28 * 28)
-    monkeypatch.setattr(charts, "SHEET_SIZE", 2)
-    monkeypatch.setattr(charts, "MAX_DRAWN", 4)
+    monkeypatch.setattr(sheets, "SHEET_SIZE", 2)
+    monkeypatch.setattr(sheets, "MAX_DRAWN", 4)
     for index, image in enumerate(draw(12, seed=5)[0]):
         save(tmp_path / "tmp", f"{index}.png", image)
     with monkeypatch.context() as patch:
         drawn = []
-        patch.setattr(report, "write_prediction_report", lambda folder, rows: drawn.extend(rows))
+        patch.setattr(
+            report, "write_prediction_report", lambda folder, rows, classes: drawn.extend(rows)
+        )
         predict(Setting(data_dir=str(trained), imp_dir=str(tmp_path / "tmp")))
     least_sure = sorted(row.confidence for row in drawn)[:4]
     assert sorted(r.confidence for r in drawn if r.original is not None) == least_sure

@@ -1,6 +1,7 @@
 """What a run leaves in its folder, that nothing of it is lost, and how a later one goes on."""
 
 import csv
+import importlib.util
 import re
 from pathlib import Path
 
@@ -167,6 +168,12 @@ def test_the_first_of_the_weights_that_can_be_used_is_loaded(model, folder, caps
 
 def checkpoint(epoch, val_acc):
     return run_folder.CHECKPOINT_FORMAT.format(epoch=epoch, val_acc=val_acc)
+
+
+def test_tensorboard_s_package_is_asked_for_before_anything_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install tensorboard"):
+        checked_setting(Setting(data_dir=str(tmp_path), tensorboard=True))
 
 
 # A training at work
