@@ -86,6 +86,16 @@ def test_a_picture_of_more_than_two_tones_is_not_answered_for_sure(tmp_path, shi
     assert row.label == "1" and row.confidence == EVEN
 
 
+def test_a_digit_on_grainy_paper_is_sure(tmp_path, shipped):
+    digit = Image.open(DATA / "tmp" / "8.png").convert("L").resize((168, 168))
+    grain = np.random.default_rng(0).normal(0, 17, (168, 168))
+    paper = 200 - 80 / 255 * np.asarray(digit, float) + grain
+    Image.fromarray(np.clip(paper, 0, 255).astype(np.uint8)).save(tmp_path / "grainy.png")
+    read = digit_reader(shipped[0], lambda images: np.ones(len(images), np.float32))
+    (row,) = read([str(tmp_path / "grainy.png")])
+    assert row.label == "8" and row.confidence > UNSURE
+
+
 def test_without_a_page_no_table_of_digits_is_left(page, answers, tmp_path):
     _, report = answers
     setting = Setting(
