@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 
 from digits import handwriting
 from digits.pieces import Box, Pieces, find_pieces, height, is_stick, width
-from digits.search import LIKELY, Block, Network, Read, Reader, solved, usual_of
+from digits.search import LARGEST, LIKELY, Block, Network, Read, Reader, solved, usual_of
 from digits.sheet import find_sheet
 
 WORK_SIDE = 1600  # px; a digit a fiftieth of the page high still has 32 px, more than MNIST's 20
@@ -23,6 +23,8 @@ DOUBTFUL = 0.45
 # So many digits show that a row without a likely one is a pen, a ring or a coin; and so many that
 # are more than sticks, that sticks which would be read instead are a frame.
 ENOUGH = 3
+SIGN = 0.3  # of a digit's height is a sign at least: less is a dot or a speck
+SLACK = 0.15  # of a digit's height: so far a sign may reach above or below a slanting neighbour
 # The same digits are read a little less surely on the whole picture or on the sheet.
 ALMOST = 0.95
 
@@ -247,16 +249,47 @@ def _shared(a: slice, b: slice) -> float:
 
 
 def as_text(rows: list[list[Block]], reader: Reader) -> str:
-    """The labels; a space between rows, and where a gap is plainly wider than the others."""
+    """The labels; "?" for a thing between two digits that is none; spaces for rows and gaps."""
+    others = _not_read(rows, reader)
     words = []
     for row in rows:
         boxes = [reader.pieces.box(block) for block in row]
-        gaps = [b[1].start - a[1].stop for a, b in zip(boxes, boxes[1:], strict=False)]
         tall = np.median([height(box) for box in boxes])
+        pairs = list(zip(boxes, boxes[1:], strict=False))
+        gaps = [b[1].start - a[1].stop for a, b in pairs]
+        signs = ["?" * _count_between(a, b, others, tall) for a, b in pairs]
         plain = max(tall, 2.5 * np.median(gaps)) if len(gaps) > 1 else np.inf
         word = ""
-        for gap, block in zip([0, *gaps], row, strict=True):
-            word += " " if gap > plain else ""
+        for gap, sign, block in zip([0, *gaps], ["", *signs], row, strict=True):
+            word += sign or " " * bool(gap > plain)
             word += str(reader.known[block].probabilities.argmax())
         words.append(word)
     return " ".join(words)
+
+
+def _not_read(rows: list[list[Block]], reader: Reader) -> list[Box]:
+    """Things as dark as the digits that are none, but sticks; what was cut in vain is one thing."""
+    read = [block for row in rows for block in row]
+    level = reader.pieces.level
+    dark = np.median([level[n] for block in read for n in block]) / 2
+    things: dict[int, list[int]] = {}
+    for n in set(reader.pieces.boxes).difference(*read):
+        if level[n] > dark:
+            things.setdefault(reader.origin.get(n, n), []).append(n)
+    boxes = [reader.pieces.box(thing) for thing in things.values()]
+    return [box for box in boxes if not is_stick(box)]  # those are lines of tables
+
+
+def _count_between(a: Box, b: Box, others: list[Box], tall: float) -> int:
+    """How many of the others stand between two digits; what is one above another is one: ÷, =."""
+    top, bottom = min(a[0].start, b[0].start), max(a[0].stop, b[0].stop)
+    slack = SLACK * tall
+    count, end = 0, -np.inf
+    for box in sorted(others, key=lambda box: box[1].start):
+        down, across = box
+        is_between = a[1].stop - slack <= across.start and across.stop <= b[1].start + slack
+        in_row = top <= sum(_ends(down)) / 2 <= bottom
+        if is_between and in_row and SIGN * tall < max(height(box), width(box)) < LARGEST * tall:
+            count += across.start >= end
+            end = max(end, across.stop)
+    return count

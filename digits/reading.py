@@ -144,7 +144,7 @@ def of_page(file: str, probabilities: Network, is_digit: Network, sure: float) -
 def with_second_guess(found: Page, least: Digit) -> str:
     """The text of a page, but for the digit that is the least sure."""
     labels = iter(str(digit.second if digit is least else digit.label) for digit in found.digits)
-    return "".join(" " if letter == " " else next(labels) for letter in found.text)
+    return "".join(letter if letter in " ?" else next(labels) for letter in found.text)
 
 
 def part_of(digit: Digit) -> Detection:

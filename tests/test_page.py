@@ -81,6 +81,32 @@ def test_a_plain_gap_is_a_space(ten, networks):
     assert read(laid_out(ten[2:9], places), networks).text == "2345 678"
 
 
+def plus(sheet, left, top):
+    pencil = ImageDraw.Draw(sheet)
+    pencil.line([(left, top + 20), (left + 40, top + 20)], fill=0, width=5)
+    pencil.line([(left + 20, top), (left + 20, top + 40)], fill=0, width=5)
+    return sheet
+
+
+def test_a_sign_between_digits_does_not_vanish(ten, networks):
+    sheet = laid_out([ten[8], ten[3], ten[2]], [(40, 100), (200, 100), (280, 100)])
+    assert read(plus(sheet, 120, 110), networks).text == "8?32"
+
+
+def test_a_division_sign_is_one(ten, networks):
+    sheet = laid_out([ten[8], ten[3]], [(40, 100), (200, 100)])
+    pencil = ImageDraw.Draw(sheet)
+    for box in ([118, 127, 162, 132], [137, 108, 142, 113], [137, 148, 142, 153]):
+        pencil.rectangle(box, fill=0)
+    assert read(sheet, networks).text == "8?3"
+
+
+def test_specks_and_what_stands_between_rows_are_no_signs(ten, networks):
+    sheet = laid_out([ten[8], ten[3]], [(40, 100), (200, 100)])
+    ImageDraw.Draw(sheet).ellipse([136, 126, 142, 132], fill=0)
+    assert read(plus(sheet, 120, 250), networks).text == "83"
+
+
 def test_boxes_are_those_of_the_picture_before_it_was_shrunk(ten, networks):
     sheet = laid_out([ten[3], ten[8]], [(100, 200), (400, 200)])
     image = upright(sheet, page.WORK_SIDE)
@@ -113,7 +139,7 @@ def test_odd_pictures_are_answered_one_way_or_the_other(size, networks):
     noise = np.random.default_rng(0).integers(0, 256, size[::-1], dtype=np.uint8)
     for pixels in (noise, np.where(noise > 250, 0, 255).astype(np.uint8), noise // 255 * 255):
         found = read(Image.fromarray(pixels), networks)
-        assert len(found.text.replace(" ", "")) == len(found.digits)
+        assert sum(letter.isdecimal() for letter in found.text) == len(found.digits)
 
 
 def test_one_digit_is_read_as_ever(tmp_path, ten, networks, read_file):

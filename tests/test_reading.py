@@ -8,7 +8,8 @@ from PIL import Image
 
 import mnist_keras
 from classifier.report import UNSURE
-from digits.reading import EVEN, digit_reader
+from digits.page import Digit, Page
+from digits.reading import EVEN, digit_reader, with_second_guess
 from mnist_keras import predict
 from setting import Setting
 from tests.networks import DATA
@@ -50,6 +51,13 @@ def test_all_digits_of_a_page_are_read_row_by_row(page, answers):
     assert table["page.png"]["label"] == page[1]
     assert float(table["page.png"]["confidence"]) == min(part.confidence for part in row.detections)
     assert sum(a != b for a, b in zip(row.label, row.second_guess, strict=True)) == 1
+
+
+def test_a_second_guess_has_the_signs_and_spaces_too():
+    digits = [
+        Digit(0, place, (0, 0, 9, 9), label, 0.6, 5, 0.3) for place, label in enumerate((8, 3, 2))
+    ]
+    assert with_second_guess(Page(digits, "8?3 2"), digits[1]) == "8?5 2"
 
 
 def test_a_second_table_has_a_line_a_digit_with_its_place(page, answers):
