@@ -23,6 +23,8 @@ DOUBTFUL = 0.45
 # So many digits show that a row without a likely one is a pen, a ring or a coin; and so many that
 # are more than sticks, that sticks which would be read instead are a frame.
 ENOUGH = 3
+SPACE = 0.6  # of a digit's height is a plain gap at least, and so many times the next narrower
+PLAIN = 1.8  # gap of its row: 0.5 parts evenly spaced digits, 2 joins 53 54 55 on a list of numbers
 SIGN = 0.3  # of a digit's height is a sign at least: less is a dot or a speck
 SLACK = 0.15  # of a digit's height: so far a sign may reach above or below a slanting neighbour
 # The same digits are read a little less surely on the whole picture or on the sheet.
@@ -258,13 +260,22 @@ def as_text(rows: list[list[Block]], reader: Reader) -> str:
         pairs = list(zip(boxes, boxes[1:], strict=False))
         gaps = [b[1].start - a[1].stop for a, b in pairs]
         signs = ["?" * _count_between(a, b, others, tall) for a, b in pairs]
-        plain = max(tall, 2.5 * np.median(gaps)) if len(gaps) > 1 else np.inf
+        plain = _plain_gap(
+            [gap for gap, sign in zip(gaps, signs, strict=True) if not sign], SPACE * tall
+        )
         word = ""
         for gap, sign, block in zip([0, *gaps], ["", *signs], row, strict=True):
-            word += sign or " " * bool(gap > plain)
+            word += sign or " " * bool(gap >= plain)
             word += str(reader.known[block].probabilities.argmax())
         words.append(word)
     return " ".join(words)
+
+
+def _plain_gap(gaps: list[int], least: float) -> float:
+    """The narrowest gap, of at least so many pixels, that is plainly wider than some others."""
+    ordered = sorted(gaps)
+    pairs = zip(ordered, ordered[1:], strict=False)
+    return min((b for a, b in pairs if b > max(least, PLAIN * a)), default=np.inf)
 
 
 def _not_read(rows: list[list[Block]], reader: Reader) -> list[Box]:

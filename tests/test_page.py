@@ -81,6 +81,16 @@ def test_a_plain_gap_is_a_space(ten, networks):
     assert read(laid_out(ten[2:9], places), networks).text == "2345 678"
 
 
+def test_plain_gaps_are_spaces_though_they_are_half_of_all(ten, networks):
+    places = [(30 + 42 * n + 24 * (n // 2), 100) for n in range(8)]
+    assert read(laid_out([ten[3]] * 8, places), networks).text == "33 33 33 33"
+
+
+def test_digits_that_stand_evenly_are_one_number(ten, networks):
+    places = [(10 + 100 * n + 14 * (n % 2), 100) for n in range(6)]
+    assert read(laid_out(ten[2:8], places), networks).text == "234567"
+
+
 def plus(sheet, left, top):
     pencil = ImageDraw.Draw(sheet)
     pencil.line([(left, top + 20), (left + 40, top + 20)], fill=0, width=5)
