@@ -143,16 +143,23 @@ def _page(solution: Solution, scale: float) -> Page:
         return Page([], "")
     rows = likely_rows(in_rows(blocks, reader.pieces.box), reader)
     share = _share_read(reader.pieces, [block for row in rows for block in row])
+    if _is_column_of_sticks([[reader.pieces.box(block) for block in row] for row in rows]):
+        share = min(share, LIKELY)
     digits = []
     for number, row in enumerate(rows):
         for position, block in enumerate(row):
             box = reader.pieces.box(block)
             sides = (box[1].start + left, box[0].start + top, box[1].stop + left, box[0].stop + top)
             digit = _digit(reader.known[block], number, position, sides, scale)
-            if share < LIKELY:  # where most is no digit, what looks like one may be chance
+            if share <= LIKELY:  # where most is no digit, what looks like one may be chance
                 digit = digit._replace(confidence=min(digit.confidence, share))
             digits.append(digit)
     return Page(digits, as_text(rows, reader))
+
+
+def _is_column_of_sticks(rows: list[list[Box]]) -> bool:
+    """Whether it is what ruling leaves of an upright line, or nothing but 1s under one another."""
+    return len(rows) > 1 and all(len(row) == 1 and is_stick(row[0]) for row in rows)
 
 
 def _digit(read: Read, row: int, position: int, sides: tuple[int, ...], scale: float) -> Digit:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from classifier.opener import upright
+from classifier.report import UNSURE
 from digits import handwriting, page
 from digits.drawn import draw
 from digits.pieces import find_pieces, seams, take_out_lines
@@ -218,6 +219,16 @@ def test_a_pen_below_three_digits_is_no_row(elsewhere):
     reader, blocks = as_read([(40, 24)] * (elsewhere + 1), [0.9] * elsewhere + [0.2])
     rows = [blocks[:elsewhere], blocks[elsewhere:]]
     assert page.likely_rows(rows, reader) == (rows[:1] if elsewhere == 3 else rows)
+
+
+def test_a_broken_line_is_no_column_of_ones_for_sure(networks):
+    sheet = Image.new("L", (640, 400), 255)
+    pencil = ImageDraw.Draw(sheet)
+    for top in (40, 110, 180, 250):
+        pencil.line([(300, top), (302, top + 50)], fill=60, width=4)
+    found = read(sheet, networks)
+    assert found.text == "1 1 1 1"
+    assert max(digit.confidence for digit in found.digits) < UNSURE
 
 
 def test_a_pen_below_a_page_is_not_read(ten, networks):
