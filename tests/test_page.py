@@ -221,6 +221,14 @@ def test_a_pen_below_three_digits_is_no_row(elsewhere):
     assert page.likely_rows(rows, reader) == (rows[:1] if elsewhere == 3 else rows)
 
 
+def test_lines_of_a_table_that_the_border_cuts_off_are_no_ones(ten, networks):
+    sheet = laid_out([ten[n] for n in (2, 3, 5, 8)], [(60 + 130 * n, 80) for n in range(4)])
+    pencil = ImageDraw.Draw(sheet)
+    for x in (150, 280, 410):
+        pencil.line([(x, 0), (x, 24)], fill=0, width=3)
+    assert read(sheet, networks).text == "2358"
+
+
 def test_a_broken_line_is_no_column_of_ones_for_sure(networks):
     sheet = Image.new("L", (640, 400), 255)
     pencil = ImageDraw.Draw(sheet)
