@@ -26,7 +26,7 @@ ENOUGH = 3
 SPACE = 0.6  # of a digit's height is a plain gap at least, and so many times the next narrower
 PLAIN = 1.8  # gap of its row: 0.5 parts evenly spaced digits, 2 joins 53 54 55 on a list of numbers
 SIGN = 0.3  # of a digit's height is a sign at least: less is a dot or a speck
-SLACK = 0.15  # of a digit's height: so far a sign may reach above or below a slanting neighbour
+SLACK = 0.15  # of a digit's height: so far a sign may reach over or under a slanting neighbor
 # The same digits are read a little less surely on the whole picture or on the sheet.
 ALMOST = 0.95
 
@@ -258,23 +258,23 @@ def _shared(a: slice, b: slice) -> float:
 
 
 def as_text(rows: list[list[Block]], reader: Reader) -> str:
-    """The labels; "?" for a thing between two digits that is none; spaces for rows and gaps."""
+    """The labels; "?" for a thing beside a digit that is none; spaces for rows and plain gaps."""
     others = _not_read(rows, reader)
     words = []
     for row in rows:
         boxes = [reader.pieces.box(block) for block in row]
         tall = np.median([height(box) for box in boxes])
-        pairs = list(zip(boxes, boxes[1:], strict=False))
-        gaps = [b[1].start - a[1].stop for a, b in pairs]
-        signs = ["?" * _count_between(a, b, others, tall) for a, b in pairs]
+        gaps = [b[1].start - a[1].stop for a, b in zip(boxes, boxes[1:], strict=False)]
+        places = np.searchsorted([box[1].start for box in boxes], _signs(boxes, others, tall))
+        signs = ["?" * count for count in np.bincount(places, minlength=len(row) + 1)]
         plain = _plain_gap(
-            [gap for gap, sign in zip(gaps, signs, strict=True) if not sign], SPACE * tall
+            [gap for gap, sign in zip(gaps, signs[1:-1], strict=True) if not sign], SPACE * tall
         )
         word = ""
-        for gap, sign, block in zip([0, *gaps], ["", *signs], row, strict=True):
+        for sign, gap, block in zip(signs[:-1], [0, *gaps], row, strict=True):
             word += sign or " " * bool(gap >= plain)
             word += str(reader.known[block].probabilities.argmax())
-        words.append(word)
+        words.append(word + signs[-1])
     return " ".join(words)
 
 
@@ -298,16 +298,25 @@ def _not_read(rows: list[list[Block]], reader: Reader) -> list[Box]:
     return [box for box in boxes if not is_stick(box)]  # those are lines of tables
 
 
-def _count_between(a: Box, b: Box, others: list[Box], tall: float) -> int:
-    """How many of the others stand between two digits; what is one above another is one: ÷, =."""
-    top, bottom = min(a[0].start, b[0].start), max(a[0].stop, b[0].stop)
-    slack = SLACK * tall
-    count, end = 0, -np.inf
+def _signs(row: list[Box], others: list[Box], tall: float) -> list[int]:
+    """Where those of the others begin that stand in the row; one above another is one: ÷, =."""
+    starts, end = [], -np.inf
     for box in sorted(others, key=lambda box: box[1].start):
-        down, across = box
-        is_between = a[1].stop - slack <= across.start and across.stop <= b[1].start + slack
-        in_row = top <= sum(_ends(down)) / 2 <= bottom
-        if is_between and in_row and SIGN * tall < max(height(box), width(box)) < LARGEST * tall:
-            count += across.start >= end
-            end = max(end, across.stop)
-    return count
+        before = [digit for digit in row if digit[1].start < box[1].start]
+        if _is_sign(box, before[-1:] + row[len(before) :][:1], tall):
+            if box[1].start >= end:
+                starts.append(box[1].start)
+            end = max(end, box[1].stop)
+    return starts
+
+
+def _is_sign(box: Box, beside: list[Box], tall: float) -> bool:
+    """Whether it is as large as a sign and in the row of the one or two digits beside it."""
+    middle = sum(_ends(box[0])) / 2
+    in_row = min(d[0].start for d in beside) <= middle <= max(d[0].stop for d in beside)
+    gaps = [max(box[1].start - d[1].stop, d[1].start - box[1].stop) for d in beside]
+    short, long = sorted((height(box), width(box)))
+    # what lies flat is a dash between two digits, and at the end of a row the rest of a line
+    is_near = len(beside) == 2 or (gaps[0] < tall and short > SIGN * tall)
+    is_apart = min(gaps) > -SLACK * tall
+    return in_row and is_near and is_apart and SIGN * tall < long < LARGEST * tall

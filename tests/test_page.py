@@ -104,6 +104,12 @@ def test_a_sign_between_digits_does_not_vanish(ten, networks):
     assert read(plus(sheet, 120, 110), networks).text == "8?32"
 
 
+def test_a_sign_at_the_end_of_a_row_does_not_vanish(ten, networks):
+    sheet = laid_out([ten[8], ten[3]], [(40, 100), (110, 100)])
+    assert read(plus(sheet, 190, 110), networks).text == "83?"
+    assert read(plus(sheet, 560, 110), networks).text == "83?"  # too far to be of the row
+
+
 def test_a_division_sign_is_one(ten, networks):
     sheet = laid_out([ten[8], ten[3]], [(40, 100), (200, 100)])
     pencil = ImageDraw.Draw(sheet)
