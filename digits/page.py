@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 
 from digits import handwriting
 from digits.pieces import Box, Pieces, find_pieces, height, is_stick, width
-from digits.search import LIKELY, Block, Network, Read, Reader, solved, usual_of
+from digits.search import LARGEST, LIKELY, Block, Network, Read, Reader, solved, usual_of
 from digits.sheet import find_sheet
 
 WORK_SIDE = 1600  # px; a digit a fiftieth of the page high still has 32 px, more than MNIST's 20
@@ -23,6 +23,10 @@ DOUBTFUL = 0.45
 # So many digits show that a row without a likely one is a pen, a ring or a coin; and so many that
 # are more than sticks, that sticks which would be read instead are a frame.
 ENOUGH = 3
+SPACE = 0.6  # of a digit's height is a plain gap at least, and so many times the next narrower
+PLAIN = 1.8  # gap of its row: 0.5 parts evenly spaced digits, 2 joins 53 54 55 on a list of numbers
+SIGN = 0.3  # of a digit's height is a sign at least: less is a dot or a speck
+SLACK = 0.15  # of a digit's height: so far a sign may reach over or under a slanting neighbor
 # The same digits are read a little less surely on the whole picture or on the sheet.
 ALMOST = 0.95
 
@@ -139,16 +143,23 @@ def _page(solution: Solution, scale: float) -> Page:
         return Page([], "")
     rows = likely_rows(in_rows(blocks, reader.pieces.box), reader)
     share = _share_read(reader.pieces, [block for row in rows for block in row])
+    if _is_column_of_sticks([[reader.pieces.box(block) for block in row] for row in rows]):
+        share = min(share, LIKELY)
     digits = []
     for number, row in enumerate(rows):
         for position, block in enumerate(row):
             box = reader.pieces.box(block)
             sides = (box[1].start + left, box[0].start + top, box[1].stop + left, box[0].stop + top)
             digit = _digit(reader.known[block], number, position, sides, scale)
-            if share < LIKELY:  # where most is no digit, what looks like one may be chance
+            if share <= LIKELY:  # where most is no digit, what looks like one may be chance
                 digit = digit._replace(confidence=min(digit.confidence, share))
             digits.append(digit)
     return Page(digits, as_text(rows, reader))
+
+
+def _is_column_of_sticks(rows: list[list[Box]]) -> bool:
+    """Whether it is what ruling leaves of an upright line, or nothing but 1s under one another."""
+    return len(rows) > 1 and all(len(row) == 1 and is_stick(row[0]) for row in rows)
 
 
 def _digit(read: Read, row: int, position: int, sides: tuple[int, ...], scale: float) -> Digit:
@@ -247,16 +258,65 @@ def _shared(a: slice, b: slice) -> float:
 
 
 def as_text(rows: list[list[Block]], reader: Reader) -> str:
-    """The labels; a space between rows, and where a gap is plainly wider than the others."""
+    """The labels; "?" for a thing beside a digit that is none; spaces for rows and plain gaps."""
+    others = _not_read(rows, reader)
     words = []
     for row in rows:
         boxes = [reader.pieces.box(block) for block in row]
-        gaps = [b[1].start - a[1].stop for a, b in zip(boxes, boxes[1:], strict=False)]
         tall = np.median([height(box) for box in boxes])
-        plain = max(tall, 2.5 * np.median(gaps)) if len(gaps) > 1 else np.inf
+        gaps = [b[1].start - a[1].stop for a, b in zip(boxes, boxes[1:], strict=False)]
+        places = np.searchsorted([box[1].start for box in boxes], _signs(boxes, others, tall))
+        signs = ["?" * count for count in np.bincount(places, minlength=len(row) + 1)]
+        plain = _plain_gap(
+            [gap for gap, sign in zip(gaps, signs[1:-1], strict=True) if not sign], SPACE * tall
+        )
         word = ""
-        for gap, block in zip([0, *gaps], row, strict=True):
-            word += " " if gap > plain else ""
+        for sign, gap, block in zip(signs[:-1], [0, *gaps], row, strict=True):
+            word += sign or " " * bool(gap >= plain)
             word += str(reader.known[block].probabilities.argmax())
-        words.append(word)
+        words.append(word + signs[-1])
     return " ".join(words)
+
+
+def _plain_gap(gaps: list[int], least: float) -> float:
+    """The narrowest gap, of at least so many pixels, that is plainly wider than some others."""
+    ordered = sorted(gaps)
+    pairs = zip(ordered, ordered[1:], strict=False)
+    return min((b for a, b in pairs if b > max(least, PLAIN * a)), default=np.inf)
+
+
+def _not_read(rows: list[list[Block]], reader: Reader) -> list[Box]:
+    """Things as dark as the digits that are none, but sticks; what was cut in vain is one thing."""
+    read = [block for row in rows for block in row]
+    level = reader.pieces.level
+    dark = np.median([level[n] for block in read for n in block]) / 2
+    things: dict[int, list[int]] = {}
+    for n in set(reader.pieces.boxes).difference(*read):
+        if level[n] > dark:
+            things.setdefault(reader.origin.get(n, n), []).append(n)
+    boxes = [reader.pieces.box(thing) for thing in things.values()]
+    return [box for box in boxes if not is_stick(box)]  # those are lines of tables
+
+
+def _signs(row: list[Box], others: list[Box], tall: float) -> list[int]:
+    """Where those of the others begin that stand in the row; one above another is one: ÷, =."""
+    starts, end = [], -np.inf
+    for box in sorted(others, key=lambda box: box[1].start):
+        before = [digit for digit in row if digit[1].start < box[1].start]
+        if _is_sign(box, before[-1:] + row[len(before) :][:1], tall):
+            if box[1].start >= end:
+                starts.append(box[1].start)
+            end = max(end, box[1].stop)
+    return starts
+
+
+def _is_sign(box: Box, beside: list[Box], tall: float) -> bool:
+    """Whether it is as large as a sign and in the row of the one or two digits beside it."""
+    middle = sum(_ends(box[0])) / 2
+    in_row = min(d[0].start for d in beside) <= middle <= max(d[0].stop for d in beside)
+    gaps = [max(box[1].start - d[1].stop, d[1].start - box[1].stop) for d in beside]
+    short, long = sorted((height(box), width(box)))
+    # what lies flat is a dash between two digits, and at the end of a row the rest of a line
+    is_near = len(beside) == 2 or (gaps[0] < tall and short > SIGN * tall)
+    is_apart = min(gaps) > -SLACK * tall
+    return in_row and is_near and is_apart and SIGN * tall < long < LARGEST * tall

@@ -30,7 +30,8 @@ CUT_STICK = 1.0  # the same for a slim one: a slice of anything is a 1
 MERGE = 0.3  # for each piece joined to another
 DROP = 4.0  # for a piece as large as a digit that is taken for none: less than 2% likely to be one
 ODD = 2.0  # for each factor of e by which its size, contrast or pen is beyond the usual
-EDGE = 2.0  # more of that for a bare stroke at the left or right border, most likely an edge
+EDGE = 2.0  # more of that for a bare stroke at the left or right border, most likely an edge, and
+SHORT = 0.7  # for one shorter than that by the usual height at the top or bottom: a table's line
 STICK = 0.8  # the chance of a slim piece to be a digit is no better: edges and lines are, too
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -218,8 +219,12 @@ def _score(block: Block, reader: Reader, usual: Usual) -> tuple[float, bool]:
     thick = max(pieces.pen[n] for n in block)
     odd = max(0, abs(np.log(size)) - 0.5) + max(0, np.log(0.6 / level))
     odd += max(0, abs(np.log(thick / usual.pen)) - 0.7)
-    from_border = min(box[1].start, pieces.labels.shape[1] - box[1].stop)
-    if width(box) < 2.5 * thick and from_border < thick:
+    from_side, from_end = (
+        min(s.start, length - s.stop)
+        for s, length in zip(box[::-1], pieces.labels.shape[::-1], strict=True)
+    )
+    is_cut_off = from_end < thick and height(box) < SHORT * usual.tall
+    if width(box) < 2.5 * thick and (from_side < thick or is_cut_off):
         odd += EDGE
     chance = min(read.is_digit, STICK) if stick else read.is_digit
     digit = np.log(max(chance, 1e-6)) + 0.3 * np.log(read.probabilities.max()) - ODD * odd

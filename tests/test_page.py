@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from classifier.opener import upright
+from classifier.report import UNSURE
 from digits import handwriting, page
 from digits.drawn import draw
 from digits.pieces import find_pieces, seams, take_out_lines
@@ -81,6 +82,48 @@ def test_a_plain_gap_is_a_space(ten, networks):
     assert read(laid_out(ten[2:9], places), networks).text == "2345 678"
 
 
+def test_plain_gaps_are_spaces_though_they_are_half_of_all(ten, networks):
+    places = [(30 + 42 * n + 24 * (n // 2), 100) for n in range(8)]
+    assert read(laid_out([ten[3]] * 8, places), networks).text == "33 33 33 33"
+
+
+def test_digits_that_stand_evenly_are_one_number(ten, networks):
+    places = [(10 + 100 * n + 14 * (n % 2), 100) for n in range(6)]
+    assert read(laid_out(ten[2:8], places), networks).text == "234567"
+
+
+def plus(sheet, left, top):
+    pencil = ImageDraw.Draw(sheet)
+    pencil.line([(left, top + 20), (left + 40, top + 20)], fill=0, width=5)
+    pencil.line([(left + 20, top), (left + 20, top + 40)], fill=0, width=5)
+    return sheet
+
+
+def test_a_sign_between_digits_does_not_vanish(ten, networks):
+    sheet = laid_out([ten[8], ten[3], ten[2]], [(40, 100), (200, 100), (280, 100)])
+    assert read(plus(sheet, 120, 110), networks).text == "8?32"
+
+
+def test_a_sign_at_the_end_of_a_row_does_not_vanish(ten, networks):
+    sheet = laid_out([ten[8], ten[3]], [(40, 100), (110, 100)])
+    assert read(plus(sheet, 190, 110), networks).text == "83?"
+    assert read(plus(sheet, 560, 110), networks).text == "83?"  # too far to be of the row
+
+
+def test_a_division_sign_is_one(ten, networks):
+    sheet = laid_out([ten[8], ten[3]], [(40, 100), (200, 100)])
+    pencil = ImageDraw.Draw(sheet)
+    for box in ([118, 127, 162, 132], [137, 108, 142, 113], [137, 148, 142, 153]):
+        pencil.rectangle(box, fill=0)
+    assert read(sheet, networks).text == "8?3"
+
+
+def test_specks_and_what_stands_between_rows_are_no_signs(ten, networks):
+    sheet = laid_out([ten[8], ten[3]], [(40, 100), (200, 100)])
+    ImageDraw.Draw(sheet).ellipse([136, 126, 142, 132], fill=0)
+    assert read(plus(sheet, 120, 250), networks).text == "83"
+
+
 def test_boxes_are_those_of_the_picture_before_it_was_shrunk(ten, networks):
     sheet = laid_out([ten[3], ten[8]], [(100, 200), (400, 200)])
     image = upright(sheet, page.WORK_SIDE)
@@ -113,7 +156,7 @@ def test_odd_pictures_are_answered_one_way_or_the_other(size, networks):
     noise = np.random.default_rng(0).integers(0, 256, size[::-1], dtype=np.uint8)
     for pixels in (noise, np.where(noise > 250, 0, 255).astype(np.uint8), noise // 255 * 255):
         found = read(Image.fromarray(pixels), networks)
-        assert len(found.text.replace(" ", "")) == len(found.digits)
+        assert sum(letter.isdecimal() for letter in found.text) == len(found.digits)
 
 
 def test_one_digit_is_read_as_ever(tmp_path, ten, networks, read_file):
@@ -182,6 +225,24 @@ def test_a_pen_below_three_digits_is_no_row(elsewhere):
     reader, blocks = as_read([(40, 24)] * (elsewhere + 1), [0.9] * elsewhere + [0.2])
     rows = [blocks[:elsewhere], blocks[elsewhere:]]
     assert page.likely_rows(rows, reader) == (rows[:1] if elsewhere == 3 else rows)
+
+
+def test_lines_of_a_table_that_the_border_cuts_off_are_no_ones(ten, networks):
+    sheet = laid_out([ten[n] for n in (2, 3, 5, 8)], [(60 + 130 * n, 80) for n in range(4)])
+    pencil = ImageDraw.Draw(sheet)
+    for x in (150, 280, 410):
+        pencil.line([(x, 0), (x, 24)], fill=0, width=3)
+    assert read(sheet, networks).text == "2358"
+
+
+def test_a_broken_line_is_no_column_of_ones_for_sure(networks):
+    sheet = Image.new("L", (640, 400), 255)
+    pencil = ImageDraw.Draw(sheet)
+    for top in (40, 110, 180, 250):
+        pencil.line([(300, top), (302, top + 50)], fill=60, width=4)
+    found = read(sheet, networks)
+    assert found.text == "1 1 1 1"
+    assert max(digit.confidence for digit in found.digits) < UNSURE
 
 
 def test_a_pen_below_a_page_is_not_read(ten, networks):

@@ -8,7 +8,8 @@ from PIL import Image
 
 import mnist_keras
 from classifier.report import UNSURE
-from digits.reading import EVEN, digit_reader
+from digits.page import Digit, Page
+from digits.reading import EVEN, digit_reader, with_second_guess
 from mnist_keras import predict
 from setting import Setting
 from tests.networks import DATA
@@ -52,6 +53,13 @@ def test_all_digits_of_a_page_are_read_row_by_row(page, answers):
     assert sum(a != b for a, b in zip(row.label, row.second_guess, strict=True)) == 1
 
 
+def test_a_second_guess_has_the_signs_and_spaces_too():
+    digits = [
+        Digit(0, place, (0, 0, 9, 9), label, 0.6, 5, 0.3) for place, label in enumerate((8, 3, 2))
+    ]
+    assert with_second_guess(Page(digits, "8?3 2"), digits[1]) == "8?5 2"
+
+
 def test_a_second_table_has_a_line_a_digit_with_its_place(page, answers):
     _, report = answers
     with open(report / "digits.csv", encoding="utf-8") as file:
@@ -84,6 +92,16 @@ def test_a_picture_of_more_than_two_tones_is_not_answered_for_sure(tmp_path, shi
     read = digit_reader(shipped[0], lambda images: np.ones(len(images), np.float32))
     (row,) = read([str(tmp_path / "pole.png")])
     assert row.label == "1" and row.confidence == EVEN
+
+
+def test_a_digit_on_grainy_paper_is_sure(tmp_path, shipped):
+    digit = Image.open(DATA / "tmp" / "8.png").convert("L").resize((168, 168))
+    grain = np.random.default_rng(0).normal(0, 17, (168, 168))
+    paper = 200 - 80 / 255 * np.asarray(digit, float) + grain
+    Image.fromarray(np.clip(paper, 0, 255).astype(np.uint8)).save(tmp_path / "grainy.png")
+    read = digit_reader(shipped[0], lambda images: np.ones(len(images), np.float32))
+    (row,) = read([str(tmp_path / "grainy.png")])
+    assert row.label == "8" and row.confidence > UNSURE
 
 
 def test_without_a_page_no_table_of_digits_is_left(page, answers, tmp_path):
