@@ -312,7 +312,7 @@ def written_run() -> tuple[dict[str, bytes], dict]:
         network = metadata.network_config(mnist_keras.build_model(setting))
         with contextlib.redirect_stdout(io.StringIO()):
             iterators = mnist_keras.data_generator(setting)
-        metadata.write_metadata(setting, network, setting.train_dir, True, None, *iterators)
+        metadata.write_metadata(setting, network, setting.train_dir, True, *iterators)
         names = ("model.json", "split.json")
         return {name: Path(folder, name).read_bytes() for name in names}, network
 
