@@ -130,12 +130,14 @@ def wait_for_workers(worker: Worker, flags: dict[str, Any]) -> None:
         InputError: the others didn't come in time; or this one differs from the first.
     """
     print(f"worker {worker.index + 1} of {len(worker.addresses)}, {worker.addresses[worker.index]}")
+    addresses = ", ".join(worker.addresses)
+    task = {"TF_CONFIG": addresses} | {f"--{name}": value for name, value in flags.items()}
     waiting = Waiting()
     with listen(worker, waiting) as server:
         if worker.index == 0:
-            accept_workers(worker, flags, waiting, server)
+            accept_workers(worker, task, waiting, server)
     if worker.index > 0:
-        join_first_worker(worker, flags, waiting)
+        join_first_worker(worker, task, waiting)
 
 
 def listen(worker: Worker, waiting: Waiting) -> socket.socket:
@@ -152,7 +154,7 @@ def listen(worker: Worker, waiting: Waiting) -> socket.socket:
 
 
 def accept_workers(
-    worker: Worker, flags: dict[str, Any], waiting: Waiting, server: socket.socket
+    worker: Worker, task: dict[str, Any], waiting: Waiting, server: socket.socket
 ) -> None:
     """The first machine's part: wait until all others have connected, then have them begin."""
     connections: dict[int, socket.socket] = {}
@@ -162,8 +164,8 @@ def accept_workers(
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # not a worker's
             connection, _ = server.accept()
             connection.settimeout(RESPONSE_TIMEOUT)
-            index, addresses, its_flags = json.loads(connection.makefile().readline())
-            fault = difference(worker, flags, index, addresses, its_flags)
+            index, its_task = json.loads(connection.makefile().readline())
+            fault = difference(task, its_task, f"worker {index + 1}")
             if not fault and index in connections:
                 fault = f"another machine is worker {index + 1} already"
             if fault:
@@ -187,14 +189,13 @@ def is_open(connection: socket.socket) -> bool:
         return False
 
 
-def join_first_worker(worker: Worker, flags: dict[str, Any], waiting: Waiting) -> None:
+def join_first_worker(worker: Worker, task: dict[str, Any], waiting: Waiting) -> None:
     """Another machine's part: connect to the first until it says to begin."""
     while True:
         waiting.wait_for(worker.name(0))
         with contextlib.suppress(OSError):
             with socket.create_connection(worker.host_and_port(0), RESPONSE_TIMEOUT) as connection:
-                message = json.dumps([worker.index, worker.addresses, flags])
-                connection.sendall(f"{message}\n".encode())
+                connection.sendall(f"{json.dumps([worker.index, task])}\n".encode())
                 connection.settimeout(max(RETRY_INTERVAL, waiting.deadline - time.monotonic()))
                 waiting.wait_for(f"the others, with {worker.name(0)}")
                 answer = connection.makefile(encoding="utf-8").readline().rstrip("\n")
@@ -205,16 +206,10 @@ def join_first_worker(worker: Worker, flags: dict[str, Any], waiting: Waiting) -
         time.sleep(RETRY_INTERVAL)
 
 
-def difference(
-    first: Worker, first_flags: dict[str, Any], index: int, addresses: list[str], flags: dict
-) -> str | None:
-    """How the list and the flags of worker `index` differ from the first's, in words."""
-    name = f"worker {index + 1}"
-    if addresses != list(first.addresses):
-        lists = ", ".join(addresses), ", ".join(first.addresses)
-        return f"TF_CONFIG of {name} lists {lists[0]}, that of worker 1 {lists[1]}"
-    for flag in sorted(flags.keys() | first_flags):
-        value, first_value = (each.get(flag, "not given") for each in (flags, first_flags))
+def difference(task: dict[str, Any], other: dict[str, Any], name: str) -> str | None:
+    """How another machine's task differs from the first machine's, in words; None if it doesn't."""
+    for key in [*task, *other]:
+        value, first_value = (each.get(key, "not given") for each in (other, task))
         if value != first_value:
-            return f"--{flag} of {name} is {value}, of worker 1 {first_value}"
+            return f"{key} of {name} is {value}, of worker 1 {first_value}"
     return None
