@@ -2,6 +2,8 @@
 
 import hashlib
 import http.server
+import re
+import textwrap
 import threading
 from pathlib import Path
 
@@ -45,7 +47,7 @@ def setting(colours, tmp_path, link) -> Setting:
     return Setting(data_dir=str(tmp_path), epochs=1, precision="float32", **size)
 
 
-def small(include_top, weights, input_shape, pooling) -> keras.Model:
+def small(input_shape, include_top=True, weights="imagenet", pooling=None) -> keras.Model:
     """A body as keras.applications makes them, but small."""
     image = keras.Input(input_shape)
     edges = layers.Conv2D(8, 3, strides=2)(layers.Rescaling(1 / 255)(image))
@@ -57,7 +59,7 @@ def small(include_top, weights, input_shape, pooling) -> keras.Model:
 def learned(monkeypatch) -> keras.Model:
     """A small body of that name; its weights are what those of ImageNet are elsewhere."""
     monkeypatch.setattr(keras.applications, NAME, small)
-    return with_other_weights(small(False, None, (SIDE, SIDE, 3), "avg"))
+    return with_other_weights(small((SIDE, SIDE, 3)))
 
 
 def with_other_weights(body: keras.Model) -> keras.Model:
@@ -204,25 +206,15 @@ def test_the_files_are_those_that_keras_itself_would_fetch():
 # In a build_model of one's own
 
 
-def test_a_frozen_base_keeps_its_weights(setting, tmp_path):
-    def base() -> keras.Model:
-        image = keras.Input((SIDE, SIDE, 3))
-        edges = layers.BatchNormalization()(layers.Conv2D(4, 3, strides=2)(image))
-        return keras.Model(image, layers.GlobalAveragePooling2D()(edges), name="base")
-
-    def on_a_frozen_base(setting: Setting) -> keras.Model:
-        frozen = base()
-        frozen.load_weights(tmp_path / "base.weights.h5")
-        frozen.trainable = False
-        dense = layers.Dense(setting.label_nums, activation="softmax", dtype="float32")
-        return keras.Sequential([keras.Input(setting.input_shape), frozen, dense])
-
-    learned = base()
-    learned.save_weights(tmp_path / "base.weights.h5")
-    mnist_keras.train(setting.replace(learning_rate=1e-2), on_a_frozen_base)
-    trained = on_a_frozen_base(setting.replace(label_nums=2))
-    before = trained.layers[-1].get_weights()
-    trained.load_weights(next((tmp_path / "model_weight").glob("weights-*")))
-    for then, now in zip(learned.get_weights(), trained.layers[0].get_weights(), strict=True):
+def test_the_readme_s_base_is_frozen_and_its_dense_layer_learns(setting, learned, monkeypatch):
+    monkeypatch.setattr(keras.applications, NAME, lambda *arguments, **options: learned)
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text("utf-8")
+    (code,) = re.findall(r"^    def build_model.*?\n\n", readme, re.DOTALL | re.MULTILINE)
+    names = {"keras": keras, "layers": layers}
+    exec(textwrap.dedent(code), names)
+    before = learned.get_weights()
+    mnist_keras.train(setting.replace(learning_rate=0.1, epochs=5), names["build_model"])
+    for then, now in zip(before, learned.get_weights(), strict=True):
         np.testing.assert_array_equal(then, now)
-    assert np.abs(before[0] - trained.layers[-1].get_weights()[0]).max() > 1e-3
+    _, acc = mnist_keras.evaluate(setting, names["build_model"])
+    assert acc == 1
