@@ -18,7 +18,7 @@ from classifier.batches import evaluation_batches, inference_batch_size, trainin
 from classifier.console import InputError, warn
 from classifier.muon import Muon
 from classifier.opener import decode_as_article
-from classifier.pictures import ImageSet, mean_and_std
+from classifier.pictures import ImageSet, looks_like_photographs, mean_and_std
 from classifier.pretrained import start_from_pretrained
 
 # Larger batches than the article's 32 keep two cores busier.
@@ -48,6 +48,12 @@ PATIENCE = 5
 AVERAGE_POWER, SHORT_RUN_POWER = 3, 12
 # Training batches that BatchNormalization's statistics are measured on; 40 give the same val_acc.
 STATISTICS_BATCHES = 10
+
+# What it brings: docs/figures.md.
+PHOTOGRAPHS = (
+    "photographs, it seems: --pretrained MobileNetV3Small starts from a network that has seen a "
+    "million; without it try --horizontal_flip and --epochs 40"
+)
 
 Batches = tf.data.Dataset | DirectoryIterator
 
@@ -103,6 +109,8 @@ def choose(
         learned = add_digits(learned, workers.worker_seed(setting.seed))
     if setting.pretrained:
         return fine_tuned(setting, learned, held_out)
+    if not setting.is_restore and looks_like_photographs(learned):
+        print(PHOTOGRAPHS)
     return tuned(
         learned,
         held_out,
