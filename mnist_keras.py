@@ -42,6 +42,7 @@ from classifier.faster import faster, limit_threads
 from classifier.model_checks import BuildFn, build_checked, choose_build_fn
 from classifier.normalization import normalization, normalized
 from classifier.predictions import Prediction, drop_images, file_batches
+from classifier.pretrained import find_pretrained, pretrained_body
 from classifier.progress_bar import ProgressBar
 from digits import handwriting, reading
 from digits.mnist_like import looks_like_mnist, with_drawn_digits
@@ -61,6 +62,15 @@ def build_model(setting: Setting) -> keras.Model:
     Returns:
         A Sequential, or a keras.Model(inputs, outputs), with label_nums outputs that sum to 1.
     """
+    if setting.pretrained:
+        return keras.Sequential(
+            [
+                keras.Input(setting.input_shape),
+                *pretrained_body(setting),
+                layers.Dropout(0.2, seed=setting.seed),
+                layers.Dense(setting.label_nums, activation="softmax", dtype="float32"),
+            ]
+        )
     height, width = setting.img_height, setting.img_width
     if min(height, width) < MIN_SIZE:
         raise InputError(f"img_width {width}, img_height {height}: {MIN_SIZE} or more are needed")
@@ -192,6 +202,7 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
     """
     folder = Path(setting.checkpoint_path)
     strategy = hardware.make_strategy()  # while TensorFlow has computed nothing yet
+    setting = find_pretrained(setting)
     network = build_checked(build_fn, setting)
     keras.utils.set_random_seed(setting.seed)
     training, validation = data_generator(setting)
@@ -218,6 +229,8 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
         model.optimizer.build(model.trainable_variables)
         callbacks = checkpoint_callbacks(setting, model, plan)
     done = workers.broadcast_state(model, run_folder.load_initial_weights(setting, model))
+    if not (done or setting.restore_model):
+        plan.initialize(model)
     model.optimizer.iterations.assign(done * plan.steps_per_epoch)
     if not setting.is_restore:
         run_folder.archive_previous_run(folder, Path(setting.report_dir))

@@ -93,16 +93,26 @@ class Setting:
     imp_dir: str = folder_field("tmp", "pictures to predict")
     checkpoint_path: str = folder_field("model_weight", "folder of the checkpoints")
     # MNIST's own size: nothing is resized. 100 megapixels are the largest picture that is opened.
-    img_width: int = Field(28, "width of the network's input, in pixels", minimum=1, maximum=10_000)
+    img_width: int = Field(
+        lambda setting: 160 if setting.pretrained else 28,
+        "width of the network's input, in pixels",
+        default_text="28; 160 with --pretrained",
+        minimum=1,
+        maximum=10_000,
+    )
     img_height: int = Field(
-        28, "height of the network's input, in pixels", minimum=1, maximum=10_000
+        lambda setting: 160 if setting.pretrained else 28,
+        "height of the network's input, in pixels",
+        default_text="28; 160 with --pretrained",
+        minimum=1,
+        maximum=10_000,
     )
     label_nums: int = Field(10, "number of classes; follows the folders that are found", minimum=1)
     # The article's number; MNIST has learned all that it will after 8 (recipe.py).
     epochs: int = Field(
-        20,
+        lambda setting: 5 if setting.pretrained else 20,
         "passes over the training pictures",
-        default_text="20; 8 of 40,000 pictures or more, unless --recipe article",
+        default_text="20; 5 with --pretrained, else 8 of 40,000 pictures; 20 with --recipe article",
         minimum=1,
     )
     save_epochs: int = Field(1, "look for a better val_acc every so many epochs", minimum=1)
@@ -130,12 +140,19 @@ class Setting:
     recipe: str = Field(
         "tuned", "how to train: tuned, or the article to the letter", choices=("tuned", "article")
     )
+    # classifier/pretrained.py has the names.
+    pretrained: str | None = Field(
+        None,
+        "photographs: start from ImageNet's weights of MobileNetV3Small, which is small and good, "
+        "MobileNetV3Large, EfficientNetV2B0 or EfficientNetV2S, or from a file of weights of one",
+        default_text="random weights, build_model's own layers",
+    )
     # What Muon makes of 0.003 would wreck weights that have learned: with a rate of one's own AdamW
     # trains all of them.
     learning_rate: float | None = Field(
         None,
         "peak of the learning rate, in AdamW; with --recipe article rmsprop's",
-        default_text="0.003, in Muon; 0.001 with --recipe article",
+        default_text="0.003, in Muon; 0.001 with --recipe article; 0.0003 with --pretrained",
         minimum=1e-7,
         maximum=1.0,
     )
@@ -177,6 +194,8 @@ class Setting:
     # (classifier/normalization.py).
     mean_std: tuple | None = Field(None, None)
     ground: tuple | None = Field(None, None)
+    # The file that --pretrained has named; model.json then has the body's name.
+    pretrained_weights: str | None = Field(None, None)
 
     # How the article spells three of them; its own lines still run.
     lebel_nums, epoches, save_epoches = label_nums, epochs, save_epochs

@@ -93,6 +93,8 @@ def copy_layer(kind: type[layers.Layer], layer: layers.Layer, **changes: Any) ->
 
 def is_per_image(layer: layers.Layer) -> bool:
     """Whether the layer is known to treat each image of a batch on its own."""
+    if getattr(layer, "is_per_image", False):
+        return True
     rank = len(layer.input.shape)
     axes = np.atleast_1d(getattr(layer, "axis", -1))  # of a normalization, or of Softmax
     return (

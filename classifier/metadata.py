@@ -19,6 +19,7 @@ from classifier.recipe import LARGE_SET, LARGE_SET_EPOCHS
 SAVED_FIELDS = (
     *("recipe", "precision", "img_width", "img_height", "label_nums", "epochs", "batch_size"),
     *("seed", "horizontal_flip", "learning_rate", "mean_std", "ground"),
+    *("pretrained", "pretrained_weights"),
 )
 # Keys in which configs of the same network may differ: Keras numbers names, and precision, seeds
 # and module paths don't change the network.
@@ -81,8 +82,15 @@ def write_metadata(
 
 def network_config(model: keras.Model) -> dict[str, Any]:
     """Keras's config of the network, with layers' indices for names, which Keras numbers on."""
-    text = model.to_json()
-    for index, layer in enumerate(json.loads(text)["config"]["layers"]):
+    return with_indices(json.loads(model.to_json()))
+
+
+def with_indices(config: dict[str, Any]) -> dict[str, Any]:
+    """A network's config with layers' indices for names, in the networks in it as well."""
+    nested = config["config"]["layers"]
+    layers = [with_indices(layer) if "layers" in layer["config"] else layer for layer in nested]
+    text = json.dumps(config | {"config": config["config"] | {"layers": layers}})
+    for index, layer in enumerate(layers):
         # A layer class of one's own whose __init__ takes no name has none in its config.
         name = layer.get("name", layer["config"].get("name"))
         text = text.replace(f'"{name}"', f'"{index}"')
@@ -165,7 +173,10 @@ def with_metadata(
     """
     names = [name for name in names if name in metadata]  # older programs said less
     for name in names:
-        if setting.is_set(name) and getattr(setting, name) not in (metadata[name], "auto"):
+        allowed = [metadata[name], "auto"]
+        if name == "pretrained":
+            allowed.append(metadata["pretrained_weights"])
+        if setting.is_set(name) and getattr(setting, name) not in allowed:
             default = f"the default ({getattr(type(setting), name).default_text}): leave it out"
             trained_with = default if metadata[name] is None else metadata[name]
             raise InputError(
@@ -197,6 +208,8 @@ def resolved_setting(setting: Any) -> Any:
 def is_large_set(setting: Any) -> bool:
     """Whether epochs isn't set, and there are so many pictures that LARGE_SET_EPOCHS are enough."""
     if setting.is_set("epochs") or setting.initial_epoch or setting.recipe == "article":
+        return False
+    if setting.pretrained:
         return False
     return sum(map(is_picture, files_below(Path(setting.train_dir)))) >= LARGE_SET
 
@@ -232,7 +245,8 @@ def check_network(metadata: dict[str, Any], network_config: dict[str, Any], fold
     """Raise InputError if build_model's network is not the one that the run has trained."""
     if "network" not in metadata:  # older programs didn't say
         return
-    changed = config_difference(metadata["network"], network_config)
+    # An older program wrote the names in nested networks as they were.
+    changed = config_difference(with_indices(metadata["network"]), network_config)
     if changed:
         raise InputError(
             f"{folder}: not trained with the network that build_model makes now ({changed}); train "
@@ -318,6 +332,8 @@ def config_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
         layer = f"layer {index}, {old['class_name']},"
         if old["class_name"] != new["class_name"]:
             return f"{layer} is now {new['class_name']}"
+        if "layers" in old["config"] and (inner := config_difference(old, new)):
+            return f"{layer} {inner}"
         for key in sorted(old["config"].keys() & new["config"].keys() - set(INCIDENTAL)):
             before = without_incidental(old["config"][key])
             after = without_incidental(new["config"][key])

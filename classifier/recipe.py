@@ -18,7 +18,8 @@ from classifier.batches import evaluation_batches, inference_batch_size, trainin
 from classifier.console import InputError, warn
 from classifier.muon import Muon
 from classifier.opener import decode_as_article
-from classifier.pictures import ImageSet, mean_and_std
+from classifier.pictures import ImageSet, looks_like_photographs, mean_and_std
+from classifier.pretrained import start_from_pretrained
 
 # Larger batches than the article's 32 keep two cores busier.
 BATCH_SIZE = 128
@@ -28,6 +29,8 @@ MAX_BATCH_PIXELS = 16 * 224 * 224
 MIN_STEPS, MIN_BATCH_SIZE = 64, 16
 # Half as much gets a tenth more of MNIST's validation images wrong.
 PEAK_LEARNING_RATE = 3e-3
+# Of what a body of keras.applications has learned, larger steps spoil more than they teach.
+FINE_TUNING_RATE = 3e-4
 # A share of all steps; and a memory of a hundred steps for squared gradients. Both gain a little.
 WARMUP, BETA_2 = 0.05, 0.99
 WEIGHT_DECAY = 0.05
@@ -46,6 +49,12 @@ AVERAGE_POWER, SHORT_RUN_POWER = 3, 12
 # Training batches that BatchNormalization's statistics are measured on; 40 give the same val_acc.
 STATISTICS_BATCHES = 10
 
+# What it brings: docs/figures.md.
+PHOTOGRAPHS = (
+    "photographs, it seems: --pretrained MobileNetV3Small starts from a network that has seen a "
+    "million; without it try --horizontal_flip and --epochs 40"
+)
+
 Batches = tf.data.Dataset | DirectoryIterator
 
 
@@ -62,6 +71,8 @@ class Recipe(NamedTuple):
     average_power: int | None = None  # of WeightAverage; None for no average
     grayscale: bool = False  # red, green and blue are the same in all images
     mean_std: tuple[float, float] | None = None  # of the pixels, to normalize them; None for none
+    # Sets the weights from which a new training starts; build_model's are random.
+    initialize: Callable[[keras.Model], None] = lambda model: None
 
 
 def choose(
@@ -96,6 +107,10 @@ def choose(
     )
     if digits and list(training.class_indices) == list("0123456789"):
         learned = add_digits(learned, workers.worker_seed(setting.seed))
+    if setting.pretrained:
+        return fine_tuned(setting, learned, held_out)
+    if not setting.is_restore and looks_like_photographs(learned):
+        print(PHOTOGRAPHS)
     return tuned(
         learned,
         held_out,
@@ -194,6 +209,34 @@ def tuned(
         grayscale=all(grayscales),
         mean_std=mean_stds[0],
     )
+
+
+def fine_tuned(setting: Any, learned: ImageSet, held_out: ImageSet) -> Recipe:
+    """For a body that has learned: first the dense layer on its features, then all of it, gently.
+
+    Args:
+        setting: complete, as find_pretrained returns it.
+        learned: to learn from.
+        held_out: to validate on.
+    """
+    plan = tuned(
+        learned,
+        held_out,
+        classes=setting.label_nums,
+        epochs=setting.epochs,
+        batch_size=setting.chosen("batch_size"),
+        seed=setting.seed,
+        flip=setting.horizontal_flip,
+        strokes=False,
+        learning_rate=setting.learning_rate or FINE_TUNING_RATE,
+    )
+
+    def initialize(model: keras.Model) -> None:
+        batches = evaluation_batches(learned, setting.label_nums)
+        start_from_pretrained(model, setting, batches, learned.labels)
+        workers.broadcast_state(model, 0)  # the first machine's, which has learned from its share
+
+    return plan._replace(mean_std=None, initialize=initialize)
 
 
 def majority_share(labels: np.ndarray) -> float:

@@ -59,6 +59,7 @@ def find_run(setting: Any) -> TrainedRun:
         warn(f"{own}: no weights here{earlier}")
     metadata = read_metadata(folder)
     names = ("img_width", "img_height", "label_nums", "recipe", "mean_std", "ground")
+    names += ("pretrained",)
     setting = with_metadata(setting, metadata, names, folder)
     if setting.precision == "auto" and metadata.get("precision") == "float32":
         setting = setting.replace(precision="float32")  # so that val_acc is what evaluate finds
