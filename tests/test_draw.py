@@ -101,11 +101,13 @@ def test_twenty_megabytes_are_too_much(ask, path):
     assert ask("POST", "/answer", png() + bytes(web.MAX_BYTES - len(png())))[0] == 200
 
 
-@pytest.mark.parametrize(
-    "path",
-    "/setting.py /../setting.py /%2e%2e/setting.py //etc/passwd /web/page.html /page.html "
-    "/?/../../etc/passwd http://127.0.0.1/etc/passwd /favicon.ico".split(),
-)
+PATHS = """
+/setting.py /../setting.py /%2e%2e/setting.py //etc/passwd /web/page.html /page.html
+/?/../../etc/passwd http://127.0.0.1/etc/passwd /favicon.ico
+"""
+
+
+@pytest.mark.parametrize("path", PATHS.split())
 def test_no_path_is_served_but_the_page(ask, path):
     status, text = ask("GET", path)
     assert status == 404 or 'id="sheet"' in text
@@ -160,10 +162,10 @@ def test_a_file_that_is_there_is_never_written_over(ask, tmp_path):
     assert sorted(done) == [200] + 7 * [409]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", "x" * 61, *". .. .hidden ../7 ..%2f7 a/b a%5cb c:7 7%00 7%0a %ff/ -7 CON nul.png".split()],
-)
+NAMES = ". .. .hidden ../7 ..%2f7 a/b a%5cb c:7 7%00 7%0a %ff/ -7 CON nul.png"
+
+
+@pytest.mark.parametrize("name", ["", "x" * 61, *NAMES.split()])
 def test_a_name_can_lead_nowhere_else(ask, tmp_path, name):
     status, text = ask("POST", f"/save?name={name}", png())
     assert status == 400 and "letters" in text
