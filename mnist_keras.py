@@ -352,6 +352,7 @@ def main() -> None:
         elif MODE == "evaluate":
             evaluate(SETTING)
         elif MODE == "draw":
+            hardware.hide_gpus()  # to start one takes longer than to read a hundred drawings
             draw(SETTING)
         elif MODE == "export":
             export(SETTING)
