@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from classifier.console import InputError, printable, warn
 from classifier.files import make_folder, write_file
@@ -37,6 +37,8 @@ from classifier.opener import DECODE_ERRORS, error_reason, open_picture
 from classifier.report import UNSURE
 
 if TYPE_CHECKING:  # it imports TensorFlow
+    import numpy as np
+
     from classifier.predictions import Prediction, Reader
 
 PAGE = Path(__file__).with_name("page.html")
@@ -60,34 +62,50 @@ class RefusedError(Exception):
 
 
 def serve(read: "Reader", folder: Path, handwriting: bool, host: str, port: int) -> None:
-    """Serve the page, and open it in the user's browser; returns by an exception only.
+    """Serve the page, and open it in the user's browser, until the process is ended.
 
     Args:
-        read: from the bytes of pictures to what they show.
+        read: from the bytes of pictures to what they show, as digits.reading.reader gives it.
         folder: where drawings are saved.
-        handwriting: the network reads what is drawn; else it is shown pictures alone.
+        handwriting: whether the network reads what is drawn; else it is shown pictures alone.
         host: the address to serve at.
         port: the first port to try.
 
     Raises:
-        InputError: the address isn't this machine's, or its ports can't be had.
+        InputError: the address isn't this machine's, or none of its ports can be had.
     """
     with listen(read, folder, handwriting, host, port) as server:
-        address, port = server.server_address[:2]
-        if port != server.wanted_port:
-            warn(f"port {server.wanted_port} is taken: the page is at {port}")
+        address, free_port = server.server_address[:2]
+        if free_port != port:
+            warn(f"port {port} is taken; the page is at {free_port}")
         if not ipaddress.ip_address(address).is_loopback:
             warn("anyone on your network can open this page, and save drawings with it")
         address = own_address(address)
-        url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
+        url = f"http://{f'[{address}]' if ':' in address else address}:{free_port}/"
         print(f"{url}  (Ctrl-C stops)", flush=True)
+        # Without a desktop it may be a browser for terminals, which would fill this one.
         if sys.platform in ("win32", "darwin") or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
-            webbrowser.open(url)  # elsewhere it may be one for terminals, which would fill this one
+            webbrowser.open(url)
+        threading.Thread(target=server.warm_up, daemon=True).start()
         server.serve_forever()
 
 
+def listen(read: "Reader", folder: Path, handwriting: bool, host: str, port: int) -> "Server":
+    """A server at the first free port from `port` on. Arguments and errors as of serve."""
+    for number in range(port, 65_536):
+        try:
+            return Server(read, folder, handwriting, host, number)
+        except (socket.gaierror, UnicodeError):
+            hint = "127.0.0.1 is this machine, 0.0.0.0 all addresses it has"
+            raise InputError(f"--host {host}: no such address; {hint}") from None
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise InputError(f"--host {host}, --port {number}: {error.strerror}") from None
+    raise InputError(f"--port {port}: it is taken, and so are all above it; name a lower one")
+
+
 def own_address(address: str) -> str:
-    """The address at which others reach this machine, if it listens at all that it has."""
+    """Where others reach a server that listens at the address, or at all that this machine has."""
     if address not in ("0.0.0.0", "::"):
         return address
     with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as probe:
@@ -103,39 +121,35 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 256  # connections that wait; beyond that they try again after a second
 
-    def __init__(self, address: tuple[str, int], family: socket.AddressFamily):
-        self.address_family = family
+    def __init__(self, read: "Reader", folder: Path, handwriting: bool, host: str, port: int):
+        page = PAGE.read_text(encoding="utf-8")
+        self.page = page if handwriting else page.replace("<body>", '<body class="no-drawing">')
+        self.read, self.folder, self.host = read, folder, host
         self.reading = threading.Lock()  # one picture at a time: each takes all cores
         self.bodies = threading.BoundedSemaphore(MAX_BODIES)
-        super().__init__(address, Handler)
+        self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        super().__init__((host, port), Handler)
+
+    def warm_up(self) -> None:
+        """Read two strokes: TensorFlow takes half a second more for the first picture."""
+        image = Image.new("L", (200, 100), "white")
+        for left in (50, 150):
+            ImageDraw.Draw(image).line((left, 20, left, 80), "black", 8)
+        self.read_picture(to_png(image))
+
+    def read_picture(self, picture: bytes) -> "Prediction":
+        """What the picture shows; RefusedError if it can't be read."""
+        reasons = []
+        with self.reading:
+            rows = self.read([picture], lambda _, reason: reasons.append(reason))
+        if not rows:
+            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, reasons[0])
+        return rows[0]
 
     def handle_error(self, request, client_address):
         """Print the traceback of a mistake in the program, not that a browser has gone."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
-
-
-def listen(read: "Reader", folder: Path, handwriting: bool, host: str, port: int) -> Server:
-    """A server at the first free port from `port` on. Arguments and errors as of `serve`."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    except (OSError, UnicodeError):
-        raise InputError(
-            f"--host {host}: no such address; 127.0.0.1 is this machine, 0.0.0.0 all its addresses"
-        ) from None
-    for number in range(port, 65_536):
-        try:
-            server = Server((host, number), family)
-            break
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise InputError(f"--host {host}, --port {number}: {error.strerror}") from None
-    else:
-        raise InputError(f"--port {port}: it is taken, and so are all above it; name a lower one")
-    server.read, server.folder, server.host, server.wanted_port = read, folder, host, port
-    page = PAGE.read_text(encoding="utf-8")
-    server.page = page.replace("<body>", "<body>" if handwriting else '<body class="no-drawing">')
-    return server
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -198,12 +212,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> tuple[str, str]:
         with self.server.bodies:
-            picture, reasons = self.read_body(), []
-            with self.server.reading:
-                rows = self.server.read([picture], lambda _, reason: reasons.append(reason))
-        if not rows:
-            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, reasons[0])
-        return "application/json", json.dumps(answer_of(rows[0]))
+            prediction = self.server.read_picture(self.read_body())
+        return "application/json", json.dumps(answer_of(prediction))
 
     def save(self) -> tuple[str, str]:
         (name,) = parse_qs(urlsplit(self.path).query).get("name", [""])[:1]
@@ -242,7 +252,7 @@ def answer_of(prediction: "Prediction") -> dict[str, Any]:
         "unsure": prediction.confidence < UNSURE,
         "second_guess": prediction.second_guess,
         "probabilities": list(prediction.probabilities.items()),
-        "seen": None if prediction.detections or seen is None else data_url(seen),
+        "seen": None if prediction.detections or seen is None else png_url(seen),
         "width": prediction.width,
         "detections": [
             {"box": part.box, "label": part.label, "unsure": part.confidence < UNSURE}
@@ -251,11 +261,15 @@ def answer_of(prediction: "Prediction") -> dict[str, Any]:
     }
 
 
-def data_url(image) -> str:
-    """An image, uint8 [h, w] or [h, w, 3], as a PNG that stands in its own address."""
+def png_url(image: "np.ndarray") -> str:
+    """An image, uint8 [h, w] or [h, w, 3], as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(to_png(Image.fromarray(image))).decode()}"
+
+
+def to_png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "png")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    image.save(file, "png")
+    return file.getvalue()
 
 
 def save_png(picture: bytes, folder: Path, name: str) -> Path:
