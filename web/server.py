@@ -45,7 +45,7 @@ PAGE = Path(__file__).with_name("page.html")
 MAX_BYTES = 20_000_000  # of a picture; a phone's largest photos have 15 MB
 SILENCE = 10  # s without a byte, after which a connection is closed
 BODY_SECONDS = 30  # s in which a picture has to arrive: 20 MB at 5 Mbit/s
-MAX_BODIES = 16  # in memory at once; more wait
+MAX_BODIES = 50  # in memory at once, so that many large ones take no more than 1 GB; more wait
 PNG = b"\x89PNG\r\n\x1a\n"
 # A letter or digit, then what is plain text on every system; not Windows's names of devices.
 FILE_NAME = re.compile(r"(?!(?:con|prn|aux|nul|com\d|lpt\d)\b)\w[\w .()+-]{0,59}", re.IGNORECASE)
