@@ -22,7 +22,7 @@ from classifier.predictions import Detection, Prediction
 from web import server as web
 
 ROOT = Path(__file__).parents[1]
-SEEN = np.zeros((28, 28, 3), np.uint8)
+BLACK = np.zeros((28, 28, 3), np.uint8)
 
 
 def png(width: int = 70, kind: str = "png") -> bytes:
@@ -41,7 +41,7 @@ def read(pictures, on_error):
     label, sure = str(picture.width), picture.width / 100
     parts = (Detection(0, 0, (1, 2, 3, 4), label, sure, "1", 0.1),) if picture.width < 50 else ()
     chances = {} if parts else {"1": 0.1, label: sure}
-    row = Prediction("", label, sure, "1", 0.1, None, SEEN, parts, picture.width, chances)
+    row = Prediction("", label, sure, "1", 0.1, None, BLACK, parts, picture.width, chances)
     return [row]
 
 
@@ -79,14 +79,14 @@ def test_a_picture_is_answered_with_all_probabilities_and_what_the_network_saw(a
     answer = json.loads(text)
     assert status == 200 and answer["label"] == "70" and not answer["unsure"]
     assert answer["probabilities"] == [["1", 0.1], ["70", 0.7]] and answer["detections"] == []
-    assert answer["seen"].startswith("data:image/png;base64,")
+    assert answer["network_input"].startswith("data:image/png;base64,")
     assert json.loads(ask("POST", "/answer", png(55))[1])["unsure"]
 
 
 def test_of_several_digits_each_has_its_frame(ask):
     answer = json.loads(ask("POST", "/answer", png(30))[1])
     assert answer["detections"] == [{"box": [1, 2, 3, 4], "label": "30", "unsure": True}]
-    assert answer["width"] == 30 and answer["seen"] is None
+    assert answer["width"] == 30 and answer["network_input"] is None
 
 
 def test_what_is_no_picture_is_named_in_a_line(ask):

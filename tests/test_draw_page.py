@@ -109,7 +109,7 @@ def test_a_digit_is_read_as_the_pen_is_lifted(page):
     expect(page.locator("#bars li")).to_have_count(10)
     assert page.locator("#bars li").all_inner_texts()[7].split()[0] == "7"
     expect(page.locator("#certainty")).to_contain_text("sure: ")
-    assert page.locator("#seen").evaluate("image => image.naturalWidth") == 28
+    assert page.locator("#input").evaluate("image => image.naturalWidth") == 28
     assert page.locator("#frames rect").count() == 0
 
 

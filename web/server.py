@@ -245,14 +245,14 @@ class Handler(BaseHTTPRequestHandler):
 
 def answer_of(prediction: "Prediction") -> dict[str, Any]:
     """What the page shows of a prediction, as JSON has it."""
-    seen = prediction.network_input
+    image = prediction.network_input
     return {
         "label": prediction.label,
         "confidence": prediction.confidence,
         "unsure": prediction.confidence < UNSURE,
         "second_guess": prediction.second_guess,
         "probabilities": list(prediction.probabilities.items()),
-        "seen": None if prediction.detections or seen is None else png_url(seen),
+        "network_input": None if prediction.detections or image is None else png_url(image),
         "width": prediction.width,
         "detections": [
             {"box": part.box, "label": part.label, "unsure": part.confidence < UNSURE}

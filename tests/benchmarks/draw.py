@@ -26,8 +26,8 @@ WATCH = """
 var times = [];
 addEventListener("pointerup", () => {
     const end = performance.now();
-    const look = () => asking ? requestAnimationFrame(look) : times.push(performance.now() - end);
-    requestAnimationFrame(look);
+    const wait = () => asking ? requestAnimationFrame(wait) : times.push(performance.now() - end);
+    requestAnimationFrame(wait);
 });
 """
 
