@@ -5,6 +5,7 @@ After the article "keras 入门：卷积神经网络实现 MNIST 手写数字识
   --mode train      learn from DATA_DIR/train/<class>/ (MNIST is fetched if it isn't there)
   --mode evaluate   loss and accuracy on all pictures in DATA_DIR/test/<class>/
   --mode predict    say what the pictures in DATA_DIR/tmp show
+  --mode draw       open a page to draw on, and read digits as you write
   --mode export     write the network for other programs to DATA_DIR/export
 """
 
@@ -46,6 +47,7 @@ from classifier.pretrained import find_pretrained, pretrained_body
 from classifier.progress_bar import ProgressBar
 from digits import handwriting, reading
 from digits.mnist_like import looks_like_mnist, with_drawn_digits
+from web import server
 
 # Three 3×3 convolutions and two poolings leave nothing of a smaller image.
 MIN_SIZE = 18
@@ -331,6 +333,15 @@ def predict(
     return rows
 
 
+def draw(setting: Setting, build_fn: BuildFn | None = None) -> None:
+    """Serve a page to draw on until Ctrl-C; what is drawn there is read as predict reads it."""
+    run = trained_run.find_run(setting)
+    clean = reading.cleans_up(run)
+    model, _ = load_network(run, grayscale=clean, build_fn=build_fn)
+    read = reading.reader(run, model)
+    server.serve(read, Path(setting.imp_dir), clean, setting.host, setting.port)
+
+
 def export(setting: Setting, build_fn: BuildFn | None = None) -> Path:
     """Write the network for other programs to DATA_DIR/export/; returns what it was written to."""
     run = trained_run.find_run(setting)
@@ -353,6 +364,9 @@ def main() -> None:
             workers.run_on_workers(train, SETTING)
         elif MODE == "evaluate":
             evaluate(SETTING)
+        elif MODE == "draw":
+            hardware.hide_gpus()  # to start one takes longer than to read a hundred drawings
+            draw(SETTING)
         elif MODE == "export":
             export(SETTING)
         else:

@@ -188,6 +188,11 @@ class Setting:
     half: bool = Field(
         False, "export: LiteRT's weights in float16, half the size", default_text="false"
     )
+    # Nobody else can reach this address.
+    host: str = Field("127.0.0.1", "draw: address of the page; 0.0.0.0 for all in your network")
+    port: int = Field(
+        8000, "draw: port of the page, or the next that is free", minimum=1, maximum=65_535
+    )
 
     # Mean and standard deviation of the training images' pixels, which are 0..1. train measures
     # them, model.json keeps them. The second are those of a run by an older program

@@ -21,6 +21,7 @@ MODES = {
     "train": "learn",
     "evaluate": "measure on the test pictures",
     "predict": "read the pictures in IMP_DIR",
+    "draw": "open a page to draw on",
     "export": "write the network for other programs to DATA_DIR/export",
 }
 SCRIPT = "mnist_keras.py"

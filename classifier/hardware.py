@@ -37,7 +37,12 @@ def hide_gpus_for_few(pictures: str) -> None:
     """
     count = sum(len(names) for _, _, names in os.walk(pictures))
     if os.path.isfile(pictures) or 0 < count <= FEW_PICTURES:
-        tf.config.set_visible_devices([], "GPU")
+        hide_gpus()
+
+
+def hide_gpus() -> None:
+    """Leave the GPUs alone in this process, which can be said only before it computes anything."""
+    tf.config.set_visible_devices([], "GPU")
 
 
 def runs_on_cpu() -> bool:

@@ -4,6 +4,7 @@ The one opener for training, evaluation and prediction.
 """
 
 import contextlib
+import io
 import logging
 import math
 import os
@@ -15,6 +16,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+# A file's path, or what would stand in the file.
+Picture = str | os.PathLike | bytes
 # From a file and (height, width) to its pixels, uint8 [height, width, 3].
 Decoder = Callable[[str, tuple[int, int]], np.ndarray]
 # Twice the largest camera in use; beyond it a file is a mishap or an attack.
@@ -48,12 +51,12 @@ DECODE_ERRORS = (OSError, ValueError)
 
 
 def open_picture(
-    path: str | os.PathLike, side: int | None = None, near: tuple[int, int] | None = None
+    picture: Picture, side: int | None = None, near: tuple[int, int] | None = None
 ) -> Image.Image:
     """The picture upright, in mode L, RGB or, if it has transparent parts, RGBa (premultiplied).
 
     Args:
-        path: any file that Pillow opens.
+        picture: anything that Pillow opens.
         side: the picture is shrunk to so many pixels a side.
         near: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is far faster, as long as
             it is no smaller than this (width, height).
@@ -62,7 +65,7 @@ def open_picture(
         OSError: the file can't be read, is no picture, or ends too early.
         ValueError: it has more than MAX_PIXELS pixels, or none; or levels that aren't supported.
     """
-    with as_decode_error(), open_file(path) as file, Image.open(file) as image:
+    with as_decode_error(), open_file(picture) as file, Image.open(file) as image:
         # Of other formats getexif may decode all pixels, and draft does nothing.
         is_jpeg = image.format in ("JPEG", "MPO")
         if (side or near) and is_jpeg and image.width * image.height <= MAX_PIXELS:
@@ -72,10 +75,12 @@ def open_picture(
         return upright(image, side)
 
 
-def open_file(path: str | os.PathLike) -> BinaryIO:
+def open_file(picture: Picture) -> BinaryIO:
     """The file to read from; a pipe that nobody writes into is empty, and isn't waited for."""
+    if isinstance(picture, bytes):
+        return io.BytesIO(picture)
     nonblocking = getattr(os, "O_NONBLOCK", 0)
-    return open(path, "rb", opener=lambda path, flags: os.open(path, flags | nonblocking))
+    return open(picture, "rb", opener=lambda path, flags: os.open(path, flags | nonblocking))
 
 
 @contextlib.contextmanager
@@ -175,7 +180,7 @@ def error_reason(error: Exception) -> str:
 # ---------------------------------------------------------------- resized
 
 
-def open_and_resize(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
+def open_and_resize(path: Picture, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
     """The picture, and what the network of (height, width) sees of it, uint8 [height, width, 3].
 
     Raises:
@@ -194,7 +199,7 @@ def decode(path: str, size: tuple[int, int]) -> np.ndarray:
     return open_and_resize(path, size)[1]
 
 
-def decode_as_article(path: str, size: tuple[int, int]) -> np.ndarray:
+def decode_as_article(path: Picture, size: tuple[int, int]) -> np.ndarray:
     """The picture as Keras's generators load it, for the article's recipe: uint8 [h, w, 3].
 
     Raises:
@@ -208,10 +213,12 @@ def decode_as_article(path: str, size: tuple[int, int]) -> np.ndarray:
         Image.open(file) as image,
         limited_memory(image),
     ):
-        return np.asarray(keras.utils.load_img(path, target_size=size), np.uint8)
+        file.seek(0)
+        content = io.BytesIO(file.read())
+        return np.asarray(keras.utils.load_img(content, target_size=size), np.uint8)
 
 
-def open_as_article(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
+def open_as_article(path: Picture, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
     """As open_and_resize, with the pixels that the article's recipe trains on."""
     return open_picture(path), decode_as_article(path, size)
 

@@ -1,7 +1,7 @@
 """Pictures go through the network: loaded, preprocessed, and predicted batch by batch."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -13,10 +13,15 @@ from classifier import sheets
 from classifier.batches import inference_batch_size, rescale, to_model_input
 from classifier.console import warn
 from classifier.machine import cpu_count
-from classifier.opener import DECODE_ERRORS, error_reason, thumbnail
+from classifier.opener import DECODE_ERRORS, Picture, error_reason, thumbnail
 from classifier.progress import progress
 
 LARGE_BATCH = 500_000  # bytes of files, a second's work or more
+# Called with a picture that can't be read, and the reason in words.
+OnError = Callable[[Picture, str], None]
+# From pictures, and perhaps an OnError, to a prediction for each that can be read.
+Reader = Callable[..., list["Prediction"]]
+MAX_PROBABILITIES = 10  # of a prediction: of a thousand classes few are worth showing
 
 
 class Detection(NamedTuple):
@@ -34,7 +39,7 @@ class Detection(NamedTuple):
 class Prediction(NamedTuple):
     """What the network says of a picture: the two likeliest classes, and how sure it is of each."""
 
-    file: str  # its path
+    file: Picture
     label: str
     confidence: float  # 0 to 1
     second_guess: str
@@ -44,33 +49,43 @@ class Prediction(NamedTuple):
     network_input: np.ndarray | None
     detections: Sequence[Detection] = ()  # none if the picture shows one thing
     width: int = 0  # of the upright picture, in the pixels of the parts' boxes
+    # Of the MAX_PROBABILITIES likeliest classes, in the order of the classes; of one thing only.
+    probabilities: Mapping[str, float] = {}
 
 
 class LoadedPicture(NamedTuple):
     """A picture to be predicted."""
 
-    file: str
+    file: Picture
     original: np.ndarray  # as the report shows it, small: uint8 [h, w, 3]
     pixels: np.ndarray  # as the network sees it: uint8 [height, width, 3]
 
 
+def warn_not_predicted(file: Picture, reason: str) -> None:
+    """One line on stderr, of a picture that can't be read."""
+    warn(f"{file}: not predicted, {reason}")
+
+
 def load_pictures(
-    files: list[str], preprocess: Callable[[str], tuple[Image.Image, np.ndarray]]
+    files: list[Picture],
+    preprocess: Callable[[Picture], tuple[Image.Image, np.ndarray]],
+    on_error: OnError = warn_not_predicted,
 ) -> list[LoadedPicture]:
-    """The pictures that can be read; the others are named on stderr.
+    """The pictures that can be read.
 
     Args:
-        files: their paths.
-        preprocess: from a path to the picture, as opener.open_picture gives it, and the network's
+        files: the pictures.
+        preprocess: from one to the picture, as opener.open_picture gives it, and the network's
             input, uint8 [height, width, 3]; it may raise OSError or ValueError.
+        on_error: called with each of the others, and the reason in words.
     """
 
-    def load_one(file: str) -> LoadedPicture | None:
+    def load_one(file: Picture) -> LoadedPicture | None:
         try:
             original, pixels = preprocess(file)
             return LoadedPicture(file, thumbnail(original), pixels)
         except DECODE_ERRORS as error:
-            warn(f"{file}: not predicted, {error_reason(error)}")
+            on_error(file, error_reason(error))
             return None
 
     with ThreadPoolExecutor(cpu_count()) as pool:
@@ -86,7 +101,8 @@ def classify(
     images = to_model_input(rescale(np.stack([picture.pixels for picture in pictures])))
     rows = []
     for picture, probabilities in zip(pictures, model.predict_on_batch(images), strict=True):
-        first, second = np.argsort(probabilities)[:-3:-1]
+        likeliest = np.argsort(probabilities)[::-1][:MAX_PROBABILITIES]
+        first, second = likeliest[:2]
         rows.append(
             Prediction(
                 picture.file,
@@ -96,16 +112,21 @@ def classify(
                 float(probabilities[second]),
                 picture.original,
                 thumbnail(Image.fromarray(picture.pixels)),
+                probabilities={classes[n]: float(probabilities[n]) for n in sorted(likeliest)},
             )
         )
     return rows
 
 
 def predict_files(
-    model: keras.Model, classes: list[str], preprocess: Callable, files: list[str]
+    model: keras.Model,
+    classes: list[str],
+    preprocess: Callable,
+    files: list[Picture],
+    on_error: OnError = warn_not_predicted,
 ) -> list[Prediction]:
-    """A prediction for each picture that can be read, as load_pictures; the others are named."""
-    return classify(model, load_pictures(files, preprocess), classes)
+    """A prediction for each picture that can be read, as load_pictures does it."""
+    return classify(model, load_pictures(files, preprocess, on_error), classes)
 
 
 def file_batches(files: list[str], size: tuple[int, int]) -> Iterator[list[str]]:

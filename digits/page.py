@@ -4,13 +4,13 @@ Ink is found in pieces (pieces.py), on the whole picture and on the sheet of pap
 it (sheet.py); search.py says which of them are digits; here they are put in order.
 """
 
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
 
+from classifier.opener import Picture, open_file
 from digits import handwriting
 from digits.pieces import Box, Pieces, find_pieces, height, is_stick, width
 from digits.search import LARGEST, LIKELY, Block, Network, Read, Reader, solved, usual_of
@@ -56,9 +56,9 @@ def may_be_page(size: tuple[int, int], has_more: bool, is_digit: float) -> bool:
     return max(size) > handwriting.MIN_PAGE and (has_more or is_digit < LIKELY)
 
 
-def full_size(path: str | os.PathLike) -> tuple[int, int]:
+def full_size(picture: Picture) -> tuple[int, int]:
     """Width and height of the upright picture, which open_picture may have shrunk."""
-    with Image.open(path) as image:
+    with open_file(picture) as file, Image.open(file) as image:
         width, height = image.size
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
     return (height, width) if turned else (width, height)

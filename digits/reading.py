@@ -1,15 +1,23 @@
 """What predict does with pictures of digits: one digit or many, or none."""
 
 import functools
-from collections.abc import Callable
 
 import keras
 import numpy as np
 from PIL import Image, ImageDraw
 
 from classifier.batches import rescale, to_model_input
-from classifier.opener import on_white, open_picture, picture_opener, thumbnail
-from classifier.predictions import Detection, Prediction, classify, load_pictures, predict_files
+from classifier.opener import Picture, on_white, open_picture, picture_opener, thumbnail
+from classifier.predictions import (
+    Detection,
+    OnError,
+    Prediction,
+    Reader,
+    classify,
+    load_pictures,
+    predict_files,
+    warn_not_predicted,
+)
 from classifier.sheets import PAGE_WIDTH
 from classifier.trained_run import TrainedRun
 from digits import handwriting, page
@@ -32,7 +40,7 @@ def cleans_up(run: TrainedRun) -> bool:
     return run.metadata["handwriting"] if asked is None else asked
 
 
-def reader(run: TrainedRun, model: keras.Model) -> Callable[[list[str]], list[Prediction]]:
+def reader(run: TrainedRun, model: keras.Model) -> Reader:
     """A function from files to a prediction for each that can be read; it names the others.
 
     Args:
@@ -47,7 +55,7 @@ def reader(run: TrainedRun, model: keras.Model) -> Callable[[list[str]], list[Pr
     return functools.partial(predict_files, model, classes, preprocess)
 
 
-def digit_reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]], list[Prediction]]:
+def digit_reader(model: keras.Model, is_digit: Network) -> Reader:
     """A function from files to what is on them: one digit, or several if there are two or more.
 
     A small look is enough for most pictures of one digit; only where it finds more ink than the
@@ -61,17 +69,17 @@ def digit_reader(model: keras.Model, is_digit: Network) -> Callable[[list[str]],
     def probabilities(images: np.ndarray) -> np.ndarray:
         return model.predict_on_batch(to_model_input(rescale(images[..., None])))
 
-    def read(files: list[str]) -> list[Prediction]:
-        """A prediction for each picture that can be read; the others are named on stderr."""
+    def read(files: list[Picture], on_error: OnError = warn_not_predicted) -> list[Prediction]:
+        """A prediction for each picture that can be read; on_error is called with the others."""
         looks = {}
 
-        def look(file: str) -> tuple[Image.Image, np.ndarray]:
+        def look(file: Picture) -> tuple[Image.Image, np.ndarray]:
             picture = open_picture(file, handwriting.WORK_SIDE)
             first = extract_digit(picture)
             looks[file] = picture.size, first
             return picture, np.repeat(first.digit[..., None], 3, axis=-1)
 
-        seen = load_pictures(files, look)
+        seen = load_pictures(files, look, on_error)
         if not seen:
             return []
         rows = classify(model, seen, DIGITS)
@@ -105,10 +113,13 @@ def of_one(row: Prediction, two_toned: float, is_digit: float) -> Prediction:
     return row._replace(
         confidence=min(row.confidence, most),
         second_confidence=min(row.second_confidence, most),
+        probabilities={label: min(each, most) for label, each in row.probabilities.items()},
     )
 
 
-def of_page(file: str, probabilities: Network, is_digit: Network, sure: float) -> Prediction | None:
+def of_page(
+    file: Picture, probabilities: Network, is_digit: Network, sure: float
+) -> Prediction | None:
     """What is on a picture of several digits, or on a sheet; None if a small look sees it better.
 
     Args:

@@ -78,6 +78,8 @@ def command_line() -> ArgumentParser:
             metavar="FILE",
             help="with its model.json beside it (default: the best in mnist_data)",
         )
+    draw = add("draw", "the page to draw on: ms from a stroke to its answer, in Chromium")
+    option(draw, "--strokes", 50, "of one digit, and of a line of ten")
     return parser
 
 
@@ -96,6 +98,12 @@ def folder_to_work_in(kept: Path | None) -> Iterator[Path]:
         yield Path(folder).resolve()
 
 
+def draw(work_dir: Path, **options) -> None:
+    from .draw import draw  # here, since it takes Playwright, which the others do without
+
+    draw(work_dir, **options)
+
+
 def main() -> None:
     with one_line_errors():
         if sys.platform == "win32":
@@ -108,6 +116,7 @@ def main() -> None:
             "accuracy": training.accuracy,
             "wild": pictures.wild,
             "pages": pages.pages,
+            "draw": draw,
         }[options.pop("command")]
         sys.stdout.reconfigure(line_buffering=True)  # a log shows how far it is
         print(f"{processor()}; load at the start {os.getloadavg()[0]:.1f}")
