@@ -43,7 +43,8 @@ def printable(text: str) -> str:
 def warn(message: str) -> None:
     """One line on stderr, above the progress bar if there is one."""
     text = printable(message) + "\n"  # in one piece, since threads may warn at once
-    if "tqdm" in sys.modules:  # not imported here: it would double the time of a mistaken command
+    # It isn't imported here: that takes as long as `--help`. An interrupted bar isn't drawn again.
+    if "tqdm" in sys.modules and not received_signals:
         sys.modules["tqdm"].tqdm.write(text, file=sys.stderr, end="")
     else:
         print(text, file=sys.stderr, end="", flush=True)

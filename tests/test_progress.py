@@ -21,12 +21,15 @@ LOOP = """
 import time
 from classifier.console import one_line_errors, warn
 from classifier.progress import progress
+bar = progress(total=40, desc="reading")
 with one_line_errors():
     try:
-        for number in progress(range(40), total=40, desc="reading"):
+        for number in range(40):
             time.sleep(0.02)
+            bar.update()
             if number == 20:
                 warn("a.png: left out")
+        bar.close()
     except SystemExit:
         warn("interrupted; nothing is lost")
         raise
@@ -81,9 +84,9 @@ def test_a_terminal_sees_one_bar_with_rate_and_time_left_that_vanishes(columns):
 @needs_terminal
 def test_what_is_said_after_ctrl_c_begins_on_a_line_of_its_own():
     sent = on_terminal(LOOP, 80, typed=b"\x03")
-    bar, *lines = sent.split("\n")
-    assert bar.endswith("^C")
-    assert lines[-2].rpartition("\r")[2] == "interrupted; nothing is lost"
+    lines = [line.rpartition("\r")[2] for line in sent.split("\n")]
+    assert lines[0].startswith("reading: ") and lines[0].endswith("^C")
+    assert lines[-2:] == ["interrupted; nothing is lost", ""]
 
 
 def test_a_log_sees_a_line_now_and_then_and_a_short_task_none(monkeypatch, capsys):
