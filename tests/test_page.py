@@ -104,6 +104,15 @@ def test_a_sign_between_digits_does_not_vanish(ten, networks):
     assert read(plus(sheet, 120, 110), networks).text == "8?32"
 
 
+def test_a_slash_is_no_one(ten, networks):
+    sheet = laid_out([ten[n] for n in (2, 3, 5, 8)], [(40 + 120 * n, 100) for n in range(4)])
+    pencil = ImageDraw.Draw(sheet)
+    pencil.line([(270, 75), (245, 180)], fill=0, width=5)
+    pencil.line([(380, 75), (380, 180)], fill=0, width=3)  # of a table: it is nothing
+    found = read(sheet, networks)
+    assert found.text == "23?58" and [digit.label for digit in found.digits] == [2, 3, 5, 8]
+
+
 def test_a_sign_at_the_end_of_a_row_does_not_vanish(ten, networks):
     sheet = laid_out([ten[8], ten[3]], [(40, 100), (110, 100)])
     assert read(plus(sheet, 190, 110), networks).text == "83?"
