@@ -1,12 +1,10 @@
-"""How true the probabilities are: of answers that are called 90% sure, are 90 in 100 right?"""
+"""How true probabilities are: of answers with 90%, are 90 in 100 right?"""
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
 from classifier.idx import decode_part
-from classifier.predictions import Prediction
 from digits.judge import load_judge
 from digits.reading import digit_reader
 from tests.networks import as_functions, shipped_model
@@ -16,60 +14,63 @@ from .runs import idx_folder
 
 BINS = 10
 
+# Of some answers: their probabilities, float [n], and whether they are right, bool [n].
+Answers = tuple[np.ndarray, np.ndarray]
+
 
 def calibration(work_dir: Path, folder: Path, weights: list[str]) -> None:
-    """Print the loss and the calibration error of networks, and draw them as a chart.
+    """Print the loss and the calibration error of networks, and draw calibration.png.
 
     Args:
-        work_dir: where calibration.png is drawn.
+        work_dir: where the chart goes.
         folder: pictures of one digit, whose names begin with it.
         weights: files of the networks, each with its model.json beside it.
     """
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    files, judge = pictures_in(folder), load_judge()
+    files, judge = [str(file) for file in pictures_in(folder)], load_judge()
     images, labels = (np.asarray(part) for part in decode_part(idx_folder(), "test"))
-    figure, axes = pyplot.subplots(1, 2, figsize=(7, 3.6), sharey=True, layout="constrained")
-    for weights_file in weights:
-        model = shipped_model(weights_file)
+    mnist, people = {}, {}
+    for file in weights:
+        model = shipped_model(file)
         probabilities = as_functions(model, judge)[0](images)
         loss = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
-        print(f"{weights_file}: test_loss {loss:.5f}")
-        rows = digit_reader(model, judge)([str(file) for file in files])
-        people = np.transpose([(row.confidence, is_right(row)) for row in rows])
-        mnist = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-        for axis, title, answers in (
-            (axes[0], "MNIST's test images", mnist),
-            (axes[1], "people's own digits", people),
-        ):
-            error, means, shares = bins(*answers)
-            print(f"  {title}: calibration error {error:.4f}, mean {answers[0].mean():.4f}")
-            name = f"{Path(weights_file).parent.name}: error {error:.3f}"
-            axis.plot(means, shares, "o-", markersize=3, label=name)
-            axis.set(title=title, xlabel="probability of the answer", xlim=(0, 1), ylim=(0, 1))
-    for axis in axes:
-        axis.plot([0, 1], [0, 1], color="0.7", linestyle=":")
-        axis.legend(loc="upper left", fontsize=8)
-    axes[0].set_ylabel("share that is right")
-    figure.savefig(work_dir / "calibration.png", dpi=100)
+        name = Path(file).parent.name
+        mnist[name] = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+        rows = digit_reader(model, judge)(files)
+        right = [row.label == Path(row.file).name[0] for row in rows]
+        people[name] = np.array([row.confidence for row in rows]), np.array(right)
+        errors = [expected_error(*answers[name]) for answers in (mnist, people)]
+        print("{}: test_loss {:.5f}, calibration error {:.4f}, {:.4f}".format(file, loss, *errors))
+    draw(work_dir / "calibration.png", {"MNIST's test images": mnist, folder.name: people})
 
 
-def is_right(row: Prediction) -> bool:
-    return row.label == Path(row.file).name[0]
-
-
-def bins(confidences: np.ndarray, right: np.ndarray) -> tuple[float, list[float], list[float]]:
-    """The expected calibration error in tenths; each tenth's mean, and how many of it are right.
-
-    Args:
-        confidences: float [n], 0 to 1.
-        right: bool, or 0 and 1, [n].
-    """
-    tenth = np.minimum(BINS * confidences, BINS - 1).astype(int)
+def tenths(probabilities: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Of each tenth with answers: their share of all, mean probability, and how many are right."""
+    tenth = np.minimum(BINS * probabilities, BINS - 1).astype(int)
     parts = [tenth == number for number in np.unique(tenth)]
-    means = [float(confidences[part].mean()) for part in parts]
-    shares = [float(right[part].mean()) for part in parts]
-    sizes = [part.mean() for part in parts]
-    gaps = np.abs(np.subtract(means, shares))
-    return float(gaps @ sizes), means, shares
+    return np.array(
+        [[part.mean(), probabilities[part].mean(), right[part].mean()] for part in parts]
+    )
+
+
+def expected_error(probabilities: np.ndarray, right: np.ndarray) -> float:
+    """The expected calibration error (Naeini, Cooper and Hauskrecht 2015)."""
+    share, mean, accuracy = tenths(probabilities, right).T
+    return float(share @ np.abs(mean - accuracy))
+
+
+def draw(path: Path, sets: dict[str, dict[str, Answers]]) -> None:
+    """Draw the tenths of each set of pictures, by network, as dots as large as their share."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.7), layout="constrained")
+    for axes, (title, networks) in zip(figure.subplots(1, 2), sets.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="0.7", linestyle=":", zorder=0)
+        for name, answers in networks.items():
+            share, mean, accuracy = tenths(*answers).T
+            label = f"{name}: error {expected_error(*answers):.4f}"
+            axes.scatter(mean, accuracy, 12 + 150 * share, alpha=0.8, label=label, clip_on=False)
+        axes.set(title=title, xlabel="probability of the answer", ylabel="share that is right")
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        for handle in axes.legend(loc=(0.42, 0.06), fontsize=8).legend_handles:
+            handle.set_sizes([30])
+    figure.savefig(path, dpi=100)
