@@ -151,7 +151,9 @@ def checkpoint_callbacks(
     folder, reports = Path(setting.checkpoint_path), Path(setting.report_dir)
     callbacks = [
         ProgressBar(),
-        run_folder.BestCheckpoint(folder, reports, setting.epochs, setting.save_epochs),
+        run_folder.BestCheckpoint(
+            folder, reports, setting.epochs, setting.save_epochs, plan.calibration
+        ),
         recipe.NothingLearnedWarning(plan.majority_share),
     ]
     if setting.tensorboard:

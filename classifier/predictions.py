@@ -23,6 +23,9 @@ OnError = Callable[[Picture, str], None]
 Reader = Callable[..., list["Prediction"]]
 MAX_PROBABILITIES = 10  # of a prediction: of a thousand classes few are worth showing
 
+# Of less probable answers two in five are wrong, or more.
+UNSURE = 0.6
+
 
 class Detection(NamedTuple):
     """What the network says of a part of a picture, where that shows several things."""
@@ -34,6 +37,8 @@ class Detection(NamedTuple):
     confidence: float  # 0 to 1
     second_guess: str
     second_confidence: float
+    is_unsure: bool = False
+    is_digit: float | None = None  # as of a Prediction
 
 
 class Prediction(NamedTuple):
@@ -51,6 +56,25 @@ class Prediction(NamedTuple):
     width: int = 0  # of the upright picture, in the pixels of the parts' boxes
     # Of the MAX_PROBABILITIES likeliest classes, in the order of the classes; of one thing only.
     probabilities: Mapping[str, float] = {}
+    is_unsure: bool = False
+    is_digit: float | None = None  # how likely it shows a digit at all; None if nothing asked
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it shows no digit as likely as one."""
+        return self.is_digit is not None and self.is_digit <= 0.5
+
+    @property
+    def doubt(self) -> tuple[str, str]:
+        """What to say if it is doubtful: the question, and the answer if that is wrong."""
+        if self.detections:
+            return "not only digits?", f"{self.label} if so"
+        return "no digit?", f"{'an' if self.label == '8' else 'a'} {self.label} if any"
+
+    @property
+    def sureness(self) -> tuple[bool, float]:
+        """Sorts the least sure to the front."""
+        return not self.is_unsure, self.confidence
 
 
 class LoadedPicture(NamedTuple):
@@ -113,6 +137,7 @@ def classify(
                 picture.original,
                 thumbnail(Image.fromarray(picture.pixels)),
                 probabilities={classes[n]: float(probabilities[n]) for n in sorted(likeliest)},
+                is_unsure=bool(probabilities[first] < UNSURE),
             )
         )
     return rows
@@ -156,7 +181,7 @@ def drop_images(rows: list[Prediction], with_images: list[int]) -> None:
         rows: all predictions so far.
         with_images: the indices of those that have images; it is updated.
     """
-    with_images.sort(key=lambda index: rows[index].confidence)
+    with_images.sort(key=lambda index: rows[index].sureness)
     for index in with_images[sheets.MAX_DRAWN :]:
         rows[index] = rows[index]._replace(original=None, network_input=None)
     del with_images[sheets.MAX_DRAWN :]

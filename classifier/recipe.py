@@ -4,7 +4,7 @@ What was tried, and what it brought: docs/figures.md.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +46,9 @@ STEPS_PER_EXECUTION = 8
 PATIENCE = 5
 # The n-th weights count in the average as n to this power: the more, the faster they still change.
 AVERAGE_POWER, SHORT_RUN_POWER = 3, 12
+# Validation images that the temperature is fitted on: all 12,000 of MNIST's give 0.465, these 0.47
+# to 0.50 in a sixth of the time.
+CALIBRATION_IMAGES = 2000
 # Training batches that BatchNormalization's statistics are measured on; 40 give the same val_acc.
 STATISTICS_BATCHES = 10
 
@@ -73,6 +76,8 @@ class Recipe(NamedTuple):
     mean_std: tuple[float, float] | None = None  # of the pixels, to normalize them; None for none
     # Sets the weights from which a new training starts; build_model's are random.
     initialize: Callable[[keras.Model], None] = lambda model: None
+    # Called for the validation batches that checkpoints are calibrated on; None for no calibration.
+    calibration: Callable[[], Iterable] | None = None
 
 
 def choose(
@@ -189,6 +194,8 @@ def tuned(
     # With several devices steps_per_execution > 1 fails (Keras 3.15, TensorFlow 2.21).
     one_by_one = steps % STEPS_PER_EXECUTION or devices > 1
     short = epochs <= SHORT_RUN_EPOCHS
+    validation = evaluation_batches(held_out, classes, held_batches if machines > 1 else None)
+    every = max(1, len(held_out.labels) // CALIBRATION_IMAGES)
     return Recipe(
         training=lambda done: training_batches(
             learned,
@@ -200,7 +207,7 @@ def tuned(
             flip,
             strokes and not short,
         ),
-        validation=evaluation_batches(held_out, classes, held_batches if machines > 1 else None),
+        validation=validation,
         steps_per_epoch=steps,
         majority_share=majority_share(held_out.labels),
         optimizer=lambda: optimizer(epochs, steps, learning_rate),
@@ -208,6 +215,7 @@ def tuned(
         average_power=SHORT_RUN_POWER if short else AVERAGE_POWER,
         grayscale=all(grayscales),
         mean_std=mean_stds[0],
+        calibration=lambda: ((images[::every], labels[::every]) for images, labels in validation),
     )
 
 

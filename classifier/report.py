@@ -14,14 +14,10 @@ from classifier.console import printable, warn
 from classifier.files import try_write, write_csv
 
 if TYPE_CHECKING:  # it imports TensorFlow
-    from classifier.predictions import Prediction
+    from classifier.predictions import Detection, Prediction
 
 # With few classes evaluate also prints the table; more lines than a screen has are no help.
 MAX_CLASSES_PRINTED = 20
-# Of MNIST's test images 83 are answered with less certainty; 20 of these answers are wrong.
-UNSURE = 0.6
-# The columns of an answer.
-PREDICTION_COLUMNS = ("label", "confidence", "second_guess", "second_confidence")
 
 
 def write_training_report(
@@ -141,7 +137,9 @@ def print_prediction(row: "Prediction") -> None:
     """Print the article's two lines, and on stderr that an answer is unsure."""
     tqdm.write(f"{printable(row.file)}\n预测结果为：{printable(row.label)}")
     sys.stdout.flush()
-    if row.confidence < UNSURE:
+    if row.is_doubtful:
+        warn("{}: {} ({})".format(row.file, *row.doubt))
+    elif row.is_unsure:
         warn(
             f"{row.file}: unsure, {row.label} ({row.confidence:.0%}) or "
             f"{row.second_guess} ({row.second_confidence:.0%})"
@@ -156,11 +154,11 @@ def write_prediction_report(folder: Path, rows: list["Prediction"], classes: lis
         rows: at least one; predictions.drop_images may have been through them.
         classes: the names of the network's classes.
     """
-    answers = [{name: getattr(row, name) for name in ("file", *PREDICTION_COLUMNS)} for row in rows]
+    answers = [{"file": row.file} | answer(row) for row in rows]
     digits = [
         {"file": row.file, "row": part.row, "position": part.position}
         | dict(zip(("left", "top", "right", "bottom"), part.box, strict=True))
-        | {name: getattr(part, name) for name in PREDICTION_COLUMNS}
+        | answer(part)
         for row in rows
         for part in row.detections
     ]
@@ -172,7 +170,7 @@ def write_prediction_report(folder: Path, rows: list["Prediction"], classes: lis
         )
         for row in rows
     ]
-    pictures, pages = sheets.prediction_sheets(shown, UNSURE), sheets.page_sheets(shown)
+    pictures, pages = sheets.prediction_sheets(shown), sheets.page_sheets(shown)
     written = {
         "all answers": write_table(folder / "predictions.csv", answers),
         "with the pictures": write_sheets(
@@ -182,6 +180,13 @@ def write_prediction_report(folder: Path, rows: list["Prediction"], classes: lis
         "with frames": write_sheets(folder / "pages.png", pages, sheets.page_sheet),
     }
     print_written(written)
+
+
+def answer(row: "Prediction | Detection") -> dict[str, str | float]:
+    """The columns of an answer; is_digit is one only where the network reads digits."""
+    names = ["label", "confidence", "second_guess", "second_confidence"]
+    names += ["is_digit"] if row.is_digit is not None else []
+    return {name: getattr(row, name) for name in names}
 
 
 def write_table(path: Path, rows: list[dict]) -> Path | None:
@@ -197,7 +202,7 @@ def write_sheets(path: Path, contents: list[tuple[str, Sequence]], draw: Callabl
     """
     paths = [path, *(path.with_stem(f"{path.stem}-{n}") for n in range(2, 100))]
     written = [
-        try_write(path, partial(draw, title, rows, UNSURE))
+        try_write(path, partial(draw, title, rows))
         for path, (title, rows) in zip(paths, contents, strict=False)
     ]
     for earlier in paths[len(contents) :]:

@@ -16,7 +16,7 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import filelock
 import keras
 
 from classifier import console
+from classifier.calibration import calibrated
 from classifier.console import InputError, check_data_dir, printable, warn
 from classifier.files import make_folder, remove_partial_files, try_write, write_csv
 from classifier.weights import load_weights, save_weights, without_optimizer
@@ -258,10 +259,20 @@ class BestCheckpoint(keras.callbacks.Callback):
         reports: of history.csv.
         epochs: of the whole training; the last is looked at whatever save_epochs says.
         save_epochs: look for a better val_acc every so many epochs.
+        calibration: called for validation batches that the weights are calibrated on, but not the
+            state to go on from; None for no calibration.
     """
 
-    def __init__(self, folder: Path, reports: Path, epochs: int, save_epochs: int):
+    def __init__(
+        self,
+        folder: Path,
+        reports: Path,
+        epochs: int,
+        save_epochs: int,
+        calibration: Callable[[], Iterable] | None = None,
+    ):
         super().__init__()
+        self.calibration = calibration
         self.folder, self.reports = folder, reports
         self.epochs, self.save_epochs = epochs, save_epochs
         self.rows: list[dict[str, float]] | None = None
@@ -285,7 +296,8 @@ class BestCheckpoint(keras.callbacks.Callback):
         if due and (logs["val_acc"] > self.best or not checkpoints(self.folder)):
             self.best = logs["val_acc"]
             path = self.folder / CHECKPOINT_FORMAT.format(epoch=epoch, val_acc=self.best)
-            save_weights(without_optimizer(self.model), path, epoch)
+            with calibrated(self.model, self.calibration):
+                save_weights(without_optimizer(self.model), path, epoch)
             print(f"best val_acc yet: {printable(str(path))}")
         row = (
             {"epoch": epoch} | {name: float(logs[name]) for name in METRICS} | {"seconds": seconds}

@@ -139,9 +139,7 @@ def mistakes(rows: Sequence[Mistake], path: Path) -> None:
                 sheet.write_name(left, top + 20, MISTAKE_SIDE, row.guess, end, **font)
 
 
-def prediction_sheets(
-    rows: Sequence["Prediction"], unsure: float
-) -> list[tuple[str, Sequence["Prediction"]]]:
+def prediction_sheets(rows: Sequence["Prediction"]) -> list[tuple[str, Sequence["Prediction"]]]:
     """What stands on each sheet of predictions: its title, and up to SHEET_SIZE rows.
 
     Of more than MAX_DRAWN rows only those are shown that the network is least sure of: the unsure
@@ -149,14 +147,12 @@ def prediction_sheets(
 
     Args:
         rows: the predictions, in the order in which they are shown.
-        unsure: answers less confident than this count as unsure.
     """
-    doubtful = sum(row.confidence < unsure for row in rows)
-    title = f"{charts.counted(len(rows), 'picture')}, {doubtful:,} unsure"
-    title += f" (below {unsure:.0%})" if doubtful else ""
+    unsure = sum(row.is_unsure for row in rows)
+    title = f"{charts.counted(len(rows), 'picture')}, {unsure:,} unsure"
     if len(rows) > MAX_DRAWN:
-        shown = min(max(doubtful, SHEET_SIZE), MAX_DRAWN)
-        rows = sorted(rows, key=lambda row: row.confidence)[:shown]
+        shown = min(max(unsure, SHEET_SIZE), MAX_DRAWN)
+        rows = sorted(rows, key=lambda row: row.sureness)[:shown]
         title += f"; here the {shown} least sure"
     return split(title, rows, SHEET_SIZE)
 
@@ -180,13 +176,14 @@ def split(
     return [(f"{title} – sheet {n} of {len(parts)}", part) for n, part in enumerate(parts, 1)]
 
 
-def prediction_sheet(title: str, rows: Sequence["Prediction"], unsure: float, path: Path) -> None:
+def prediction_sheet(title: str, rows: Sequence["Prediction"], path: Path) -> None:
     """Draw pictures as given and as the network saw them, with its answers.
+
+    Unsure ones stand out, with the second guess, or the question whether it is a digit at all.
 
     Args:
         title: stands above them.
         rows: the predictions, with their pictures.
-        unsure: answers less confident than this stand out, with the second guess.
         path: the PNG file to write.
     """
     legend = "left: the picture as given; right: as the network saw it; below: its answer"
@@ -196,28 +193,31 @@ def prediction_sheet(title: str, rows: Sequence["Prediction"], unsure: float, pa
     columns, cell = max(5, math.ceil(math.sqrt(len(rows)))), (width + 24, height + 24)
     with new_sheet(path, title, legend, texts, cell, columns) as (sheet, corners):
         for row, (left, top) in zip(rows, corners, strict=True):
-            is_unsure = row.confidence < unsure
-            if is_unsure:
+            if row.is_unsure:
                 right, bottom = left + width + MARGIN, top + height + MARGIN
                 sheet.canvas.paste(charts.PALE_ORANGE, (left - MARGIN, top - MARGIN, right, bottom))
             sheet.paste(row.original, left, top, SIDE)
             sheet.paste(row.network_input, left + SIDE + MARGIN, top, SIDE)
-            top, color = top + SIDE + 5, charts.ORANGE if is_unsure else charts.INK
+            top, color = top + SIDE + 5, charts.ORANGE if row.is_unsure else charts.INK
             sheet.write_name(left, top, width, Path(row.file).name, color=charts.FAINT, size=7)
-            end, style = f"  {row.confidence:.0%}", {"color": color, "size": 9, "weight": "bold"}
-            sheet.write_name(left, top + 15, width, row.label, end, **style)
-            if is_unsure:
-                name, end = f"or {row.second_guess}", f"  {row.second_confidence:.0%}"
-                sheet.write_name(left, top + 33, width, name, end, color=color, size=8)
+            first, second = (row.label, f"  {row.confidence:.0%}"), ("", "")
+            if row.is_doubtful:
+                first, second = ((text, "") for text in row.doubt)
+            elif row.is_unsure:
+                second = f"or {row.second_guess}", f"  {row.second_confidence:.0%}"
+            style = {"color": color, "size": 9, "weight": "bold"}
+            sheet.write_name(left, top + 15, width, *first, **style)
+            sheet.write_name(left, top + 33, width, *second, color=color, size=8)
 
 
-def page_sheet(title: str, rows: Sequence["Prediction"], unsure: float, path: Path) -> None:
+def page_sheet(title: str, rows: Sequence["Prediction"], path: Path) -> None:
     """Draw pictures that show several digits whole, with a frame and the answer at each digit.
+
+    Unsure digits stand out.
 
     Args:
         title: stands above them.
         rows: the predictions, with their pictures and detections.
-        unsure: answers less confident than this stand out.
         path: the PNG file to write.
     """
     legend = "above a picture: its file, its digits and how sure the least sure is"
@@ -225,7 +225,8 @@ def page_sheet(title: str, rows: Sequence["Prediction"], unsure: float, path: Pa
     with new_sheet(path, title, legend, texts, cell, min(2, len(rows))) as (sheet, corners):
         for row, (left, top) in zip(rows, corners, strict=True):
             sheet.write_name(left, top, PAGE_WIDTH, Path(row.file).name, color=charts.FAINT, size=7)
-            end, font = f"  {row.confidence:.0%}", {"size": 9, "weight": "bold"}
+            sure = row.doubt[0] if row.is_doubtful else f"{row.confidence:.0%}"
+            end, font = f"  {sure}", {"size": 9, "weight": "bold"}
             sheet.write_name(left, top + 13, PAGE_WIDTH, row.label, end, **font)
             top += 48
             picture = Image.fromarray(row.original).convert("RGB")
@@ -233,7 +234,7 @@ def page_sheet(title: str, rows: Sequence["Prediction"], unsure: float, path: Pa
             picture = picture.resize([max(1, round(scale * side)) for side in picture.size])
             pencil, scale = ImageDraw.Draw(picture), picture.width / row.width
             for part in row.detections:
-                color = charts.ORANGE if part.confidence < unsure else charts.BLUE
+                color = charts.ORANGE if part.is_unsure else charts.BLUE
                 box = [scale * side for side in part.box]
                 pencil.rectangle(box, outline=color)
                 sheet.write(left + box[0], top + box[1] - 13, part.label, color=color, size=8)

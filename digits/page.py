@@ -17,9 +17,6 @@ from digits.search import LARGEST, LIKELY, Block, Network, Read, Reader, solved,
 from digits.sheet import find_sheet
 
 WORK_SIDE = 1600  # px; a digit a fiftieth of the page high still has 32 px, more than MNIST's 20
-# Below it no answer is sure. Of what the judge learned from a third is no digit, of what people
-# hand in far less: 0.5 would make more than 1.5% of MNIST's test images unsure.
-DOUBTFUL = 0.45
 # So many digits show that a row without a likely one is a pen, a ring or a coin; and so many that
 # are more than sticks, that sticks which would be read instead are a frame.
 ENOUGH = 3
@@ -45,6 +42,7 @@ class Digit(NamedTuple):
     confidence: float  # 0 to 1
     second: int
     second_confidence: float
+    is_digit: float  # how likely it is one at all, 0 to 1
 
 
 class Page(NamedTuple):
@@ -159,7 +157,7 @@ def _page(solution: Solution, scale: float) -> Page:
             sides = (box[1].start + left, box[0].start + top, box[1].stop + left, box[0].stop + top)
             digit = _digit(reader.known[block], number, position, sides, scale)
             if share <= LIKELY:  # where most is no digit, what looks like one may be chance
-                digit = digit._replace(confidence=min(digit.confidence, share))
+                digit = digit._replace(is_digit=min(digit.is_digit, share))
             digits.append(digit)
     leaning = [box for box in map(reader.pieces.box, slashes) if width(box) > LEAN * height(box)]
     return Page(digits, as_text(rows, reader, leaning))
@@ -182,18 +180,16 @@ def _is_column_of_sticks(rows: list[list[Box]]) -> bool:
 
 def _digit(read: Read, row: int, position: int, sides: tuple[int, ...], scale: float) -> Digit:
     first, second = np.argsort(read.probabilities)[:-3:-1]
-    first_chance = float(read.probabilities[first])
-    if read.is_digit < DOUBTFUL:
-        first_chance = min(first_chance, read.is_digit)
     box = tuple(round(side * scale) for side in sides)
     return Digit(
         row,
         position,
         box,
         int(first),
-        first_chance,
+        float(read.probabilities[first]),
         int(second),
-        min(float(read.probabilities[second]), first_chance),
+        float(read.probabilities[second]),
+        read.is_digit,
     )
 
 
@@ -261,7 +257,7 @@ def in_rows(blocks: list[Block], box_of: Callable[[Block], Box]) -> list[list[Bl
 
 def likely_rows(rows: list[list[Block]], reader: Reader) -> list[list[Block]]:
     """The rows but for those in which nothing is likely a digit, if the others hold ENOUGH."""
-    likely = [row for row in rows if max(reader.known[block].is_digit for block in row) >= DOUBTFUL]
+    likely = [row for row in rows if max(reader.known[block].is_digit for block in row) >= LIKELY]
     return likely if sum(map(len, likely)) >= ENOUGH else rows
 
 

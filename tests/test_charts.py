@@ -92,7 +92,8 @@ WHITE = np.full((84, 84, 3), 255, np.uint8)
 
 def row(name="a.png", confidence=0.9, label="7", seen=(0, 0, 0), second="1", given=WHITE):
     seen = np.full((28, 28, 3), seen, np.uint8)
-    return Prediction(name, label, confidence, second, 1 - confidence, given, seen)
+    answer = Prediction(name, label, confidence, second, 1 - confidence, given, seen)
+    return answer._replace(is_unsure=confidence < 0.6)
 
 
 def test_importing_it_takes_neither_matplotlib_nor_tensorflow():
@@ -288,8 +289,8 @@ def test_the_captions_of_long_and_foreign_names_do_not_overlap(figures, tmp_path
 
 
 def draw_sheet(rows, path):
-    ((title, part),) = sheets.prediction_sheets(rows, 0.6)
-    sheets.prediction_sheet(title, part, 0.6, path)
+    ((title, part),) = sheets.prediction_sheets(rows)
+    sheets.prediction_sheet(title, part, path)
 
 
 def test_a_sheet_shows_the_file_the_answer_and_how_sure_it_is(figures, tmp_path):
@@ -320,10 +321,18 @@ def test_unsure_answers_stand_out_and_have_their_second_guess(figures, tmp_path)
     rows = [row("sure.png", 0.61), row("unsure.png", 0.59)]
     draw_sheet(rows, tmp_path / "p.png")
     assert [text for text in written(figures[0]) if text.startswith("or ")] == ["or 1  41%"]
-    assert "2 pictures, 1 unsure (below 60%)" in written(figures[0])
+    assert "2 pictures, 1 unsure" in written(figures[0])
     colours = {text.get_text(): text.get_color() for text in texts(figures[0])}
     assert colours["7  59%"] == charts.ORANGE != colours["7  61%"]
     assert (pixels(tmp_path / "p.png") == (0xFF, 0xF0, 0xDC)).all(-1).any()
+
+
+def test_of_what_may_be_no_digit_the_sheet_asks_that_and_gives_no_percentage(figures, tmp_path):
+    rows = [row(label=label)._replace(is_unsure=True, is_digit=0.02) for label in "58"]
+    draw_sheet(rows, tmp_path / "p.png")
+    text = written(figures[0])
+    assert text.count("no digit?") == 2 and {"a 5 if any", "an 8 if any"} <= set(text)
+    assert not any("%" in each for each in text)
 
 
 def test_no_text_overlaps_another_or_leaves_the_sheet(figures, tmp_path):
@@ -338,18 +347,18 @@ def test_no_text_overlaps_another_or_leaves_the_sheet(figures, tmp_path):
 @pytest.mark.parametrize("count, expected", [(1, 1), (100, 1), (101, 2), (500, 5)])
 def test_there_are_100_pictures_on_a_sheet_in_the_order_given(count, expected):
     rows = [row(f"{number}.png", 0.9 - number / 1000) for number in range(count)]
-    parts = [part for _, part in sheets.prediction_sheets(rows, 0.6)]
+    parts = [part for _, part in sheets.prediction_sheets(rows)]
     assert len(parts) == expected
     assert parts == [rows[n : n + 100] for n in range(0, count, 100)]
 
 
 def test_a_sheet_says_which_of_several_it_is():
-    titles = [title for title, _ in sheets.prediction_sheets([row()] * 101, 0.6)]
+    titles = [title for title, _ in sheets.prediction_sheets([row()] * 101)]
     assert titles == [
         "101 pictures, 0 unsure – sheet 1 of 2",
         "101 pictures, 0 unsure – sheet 2 of 2",
     ]
-    assert [title for title, _ in sheets.prediction_sheets([row()] * 100, 0.6)] == [
+    assert [title for title, _ in sheets.prediction_sheets([row()] * 100)] == [
         "100 pictures, 0 unsure"
     ]
 
@@ -360,7 +369,7 @@ MIN_CONFIDENCE = [(0, 100), (30, 100), (150, 150), (600, 500)]
 @pytest.mark.parametrize("unsure, drawn", MIN_CONFIDENCE)
 def test_of_more_than_500_pictures_the_least_sure_are_shown(unsure, drawn):
     rows = thousand(unsure)
-    shown = sheets.prediction_sheets(rows, 0.6)
+    shown = sheets.prediction_sheets(rows)
     least = sorted(row.confidence for row in rows)[:drawn]
     assert [row.confidence for _, part in shown for row in part] == least
     assert all(f"1,000 pictures, {unsure} unsure" in title for title, _ in shown)
@@ -377,7 +386,7 @@ def test_pictures_that_no_sheet_will_show_need_not_be_kept(unsure, drawn):
         assert sum(row.original is not None for row in kept) <= sheets.MAX_DRAWN
     assert all((row.original is None) == (row.network_input is None) for row in kept)
     assert [row[:5] for row in kept] == [row[:5] for row in rows]
-    shown = [row for _, part in sheets.prediction_sheets(kept, 0.6) for row in part]
+    shown = [row for _, part in sheets.prediction_sheets(kept) for row in part]
     assert len(shown) == drawn and all(row.original is not None for row in shown)
 
 

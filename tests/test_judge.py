@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from classifier import idx
-from classifier.report import UNSURE
 from digits import judge, not_digits, page
 from digits.drawn import draw
+from digits.reading import is_unsure
 from tests.pages import NO_DIGITS, draw_nothing
 
 
@@ -22,7 +22,7 @@ def test_digits_are_digits(written, networks):
 def test_mnists_digits_stay_sure(mnist_idx, networks):
     images = np.asarray(idx.decode_part(mnist_idx, "test")[0])
     probabilities, is_digit = networks
-    unsure = (probabilities(images).max(axis=1) < UNSURE) | (is_digit(images) < page.DOUBTFUL)
+    unsure = is_unsure(probabilities(images).max(axis=1), is_digit(images))
     assert unsure.mean() <= 0.015
 
 
@@ -42,7 +42,7 @@ def test_pictures_without_a_digit_are_not_answered_for_sure(kind, read_file, tmp
         file = tmp_path / "picture.png"
         draw_nothing(kind, rng).save(file)
         answer = read_file(file)
-        sure += answer is not None and answer.confidence >= UNSURE
+        sure += answer is not None and not answer.is_unsure
     assert sure <= 2
 
 

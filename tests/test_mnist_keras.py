@@ -22,7 +22,7 @@ from classifier import batches, charts, faster, metadata, opener, recipe, report
 from classifier.console import InputError
 from classifier.faster import SplitSequential
 from classifier.opener import decode
-from classifier.predictions import load_pictures
+from classifier.predictions import UNSURE, load_pictures
 from classifier.weights import load_weights
 from digits import handwriting
 from digits.drawn import draw
@@ -450,15 +450,15 @@ def test_predict_takes_every_kind_of_picture_and_names_what_it_can_not_read(
 
 
 def test_an_unsure_guess_is_called_so_with_both_candidates(trained, tmp_path, capsys):
-    noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
-    for index in range(5):
-        save(tmp_path / "tmp", f"{index}.png", np.roll(noise, index * 5, axis=1))
+    images, _ = draw(40, seed=5)
+    for index in range(20):  # two digits, one over the other
+        save(tmp_path / "tmp", f"{index}.png", np.maximum(images[index], images[20 + index]))
     setting = Setting(data_dir=str(trained), imp_dir=str(tmp_path / "tmp"), handwriting=False)
     answers = predict(setting)
     errors = capsys.readouterr().err
-    unsure = [answer for answer in answers if answer.confidence < report.UNSURE]
+    unsure = [answer for answer in answers if answer.confidence < UNSURE]
     assert unsure and errors.count(": unsure, ") == len(unsure)
-    assert re.search(r"0\.png: unsure, \d \(\d+%\) or \d \(\d+%\)", errors)
+    assert re.search(r"\d\.png: unsure, \d \(\d+%\) or \d \(\d+%\)", errors)
 
 
 def test_only_the_files_that_are_named_are_predicted(trained, tmp_path):
@@ -480,8 +480,8 @@ def test_of_many_pictures_only_those_on_the_sheets_stay_in_memory(trained, tmp_p
             report, "write_prediction_report", lambda folder, rows, classes: drawn.extend(rows)
         )
         predict(Setting(data_dir=str(trained), imp_dir=str(tmp_path / "tmp")))
-    least_sure = sorted(row.confidence for row in drawn)[:4]
-    assert sorted(r.confidence for r in drawn if r.original is not None) == least_sure
+    least_sure = sorted(row.sureness for row in drawn)[:4]
+    assert sorted(row.sureness for row in drawn if row.original is not None) == least_sure
     assert all((r.original is None) == (r.network_input is None) for r in drawn)
     predict(Setting(data_dir=str(trained), imp_dir=str(tmp_path / "tmp")))  # they can be drawn
 

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 import mnist_keras
-from classifier.report import UNSURE
 from digits.page import Digit, Page
 from digits.reading import EVEN, digit_reader, with_second_guess
 from mnist_keras import predict
@@ -55,7 +54,8 @@ def test_all_digits_of_a_page_are_read_row_by_row(page, answers):
 
 def test_a_second_guess_has_the_signs_and_spaces_too():
     digits = [
-        Digit(0, place, (0, 0, 9, 9), label, 0.6, 5, 0.3) for place, label in enumerate((8, 3, 2))
+        Digit(0, place, (0, 0, 9, 9), label, 0.6, 5, 0.3, 1.0)
+        for place, label in enumerate((8, 3, 2))
     ]
     assert with_second_guess(Page(digits, "8?3 2"), digits[1]) == "8?5 2"
 
@@ -77,21 +77,21 @@ def test_a_second_table_has_a_line_a_digit_with_its_place(page, answers):
 
 def test_one_digit_is_one_digit_and_sure(page, answers):
     row = answers[0]["single.png"]
-    assert row.label == page[2] and not row.detections and row.confidence > UNSURE
+    assert row.label == page[2] and not row.detections and not row.is_unsure
 
 
 def test_what_the_judge_takes_for_no_digit_is_not_sure(page, shipped):
     read = digit_reader(shipped[0], lambda images: np.full(len(images), 0.1, np.float32))
     (row,) = read([str(page[0] / "single.png")])
-    assert row.label == page[2] and row.confidence == pytest.approx(0.1)
-    assert row.second_confidence <= row.confidence
+    assert row.label == page[2] and row.is_unsure and row.is_digit == pytest.approx(0.1)
+    assert row.confidence > 0.9  # if it is one, it is plainly that one
 
 
 def test_a_picture_of_more_than_two_tones_is_not_answered_for_sure(tmp_path, shipped):
     draw_pole().save(tmp_path / "pole.png")
     read = digit_reader(shipped[0], lambda images: np.ones(len(images), np.float32))
     (row,) = read([str(tmp_path / "pole.png")])
-    assert row.label == "1" and row.confidence == EVEN
+    assert row.label == "1" and row.is_unsure and row.is_digit == EVEN
 
 
 def test_a_digit_on_grainy_paper_is_sure(tmp_path, shipped):
@@ -101,7 +101,7 @@ def test_a_digit_on_grainy_paper_is_sure(tmp_path, shipped):
     Image.fromarray(np.clip(paper, 0, 255).astype(np.uint8)).save(tmp_path / "grainy.png")
     read = digit_reader(shipped[0], lambda images: np.ones(len(images), np.float32))
     (row,) = read([str(tmp_path / "grainy.png")])
-    assert row.label == "8" and row.confidence > UNSURE
+    assert row.label == "8" and not row.is_unsure
 
 
 def test_without_a_page_no_table_of_digits_is_left(page, answers, tmp_path):

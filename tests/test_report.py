@@ -150,6 +150,34 @@ def test_predictions_csv_has_a_line_for_each_picture(tmp_path, capsys):
     assert capsys.readouterr().out == said
 
 
+def test_of_digits_there_is_another_column_how_likely_it_is_one_at_all(tmp_path):
+    rows = [Prediction("a.png", "5", 0.75, "6", 0.25, BLACK, BLACK, is_digit=0.02)]
+    report.write_prediction_report(tmp_path, rows)
+    assert (tmp_path / "predictions.csv").read_text("utf-8").splitlines() == [
+        "file,label,confidence,second_guess,second_confidence,is_digit",
+        "a.png,5,0.75,6,0.25,0.02",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"is_unsure": True}, "a.png: unsure, 5 (75%) or 6 (25%)"),
+        ({"is_unsure": True, "is_digit": 0.9}, "a.png: unsure, 5 (75%) or 6 (25%)"),
+        ({"is_unsure": True, "is_digit": 0.02}, "a.png: no digit? (a 5 if any)"),
+        ({"is_unsure": True, "is_digit": 0.02, "label": "8"}, "a.png: no digit? (an 8 if any)"),
+        (
+            {"is_unsure": True, "is_digit": 0.02, "label": "5 3", "detections": [None]},
+            "a.png: not only digits? (5 3 if so)",
+        ),
+    ],
+)
+def test_an_unsure_answer_says_why(changes, line, capsys):
+    row = Prediction("a.png", "5", 0.75, "6", 0.25, BLACK, BLACK)
+    report.print_prediction(row._replace(**changes))
+    assert capsys.readouterr().err == line + "\n"
+
+
 def test_sheets_of_an_earlier_predict_go_and_what_is_the_users_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(sheets, "SHEET_SIZE", 2)
     (tmp_path / "predictions-best.png").write_text("mine")

@@ -34,7 +34,6 @@ from PIL import Image, ImageDraw
 from classifier.console import InputError, printable, warn
 from classifier.files import make_folder, write_file
 from classifier.opener import DECODE_ERRORS, error_reason, open_picture
-from classifier.report import UNSURE
 
 if TYPE_CHECKING:  # it imports TensorFlow
     import numpy as np
@@ -249,13 +248,14 @@ def answer_of(prediction: "Prediction") -> dict[str, Any]:
     return {
         "label": prediction.label,
         "confidence": prediction.confidence,
-        "unsure": prediction.confidence < UNSURE,
+        "unsure": prediction.is_unsure,
+        "is_doubtful": prediction.is_doubtful,
         "second_guess": prediction.second_guess,
         "probabilities": list(prediction.probabilities.items()),
         "network_input": None if prediction.detections or image is None else png_url(image),
         "width": prediction.width,
         "detections": [
-            {"box": part.box, "label": part.label, "unsure": part.confidence < UNSURE}
+            {"box": part.box, "label": part.label, "unsure": part.is_unsure}
             for part in prediction.detections
         ],
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from classifier.console import ArgumentParser, InputError, one_line_errors
 
-from . import pages, pictures, training
+from . import calibration, pages, pictures, training
 from .runs import processor
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
@@ -72,6 +72,11 @@ def command_line() -> ArgumentParser:
         help="pictures of one digit, whose names begin with it",
     )
     option(several, "--count", 20, "pages, and pictures without a digit, drawn of each kind")
+    true = add("calibration", "how true the probabilities of networks are, as a chart")
+    true.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="pictures whose names begin with their digit"
+    )
+    true.add_argument("weights", nargs="+", metavar="FILE", help="with its model.json beside it")
     for reading in (predict, wild, several):
         reading.add_argument(
             "--weights",
@@ -117,6 +122,7 @@ def main() -> None:
             "wild": pictures.wild,
             "pages": pages.pages,
             "draw": draw,
+            "calibration": calibration.calibration,
         }[options.pop("command")]
         sys.stdout.reconfigure(line_buffering=True)  # a log shows how far it is
         print(f"{processor()}; load at the start {os.getloadavg()[0]:.1f}")

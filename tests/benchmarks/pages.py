@@ -13,10 +13,9 @@ from PIL import Image
 from classifier.idx import decode_part
 from classifier.opener import open_picture, upright
 from classifier.predictions import Prediction
-from classifier.report import UNSURE
 from digits import handwriting, page
 from digits.judge import load_judge
-from digits.reading import extract_digit, reader
+from digits.reading import UNSURE, digit_reader, extract_digit, is_unsure
 from tests.networks import Network, as_functions, shipped_model
 from tests.pages import KINDS, NO_DIGITS, distance, draw_nothing, draw_page
 
@@ -36,7 +35,7 @@ def pages(work_dir: Path, folder: Path, single: Path, weights: str | None, count
         count: how many pages, and pictures without a digit, are drawn of each kind.
     """
     model, judge = shipped_model(weights), load_judge()
-    read, networks = reader(model, judge), as_functions(model, judge)
+    read, networks = digit_reader(model, judge), as_functions(model, judge)
     of_several(folder, read)
     of_one(single, read, networks)
     images, labels = (np.asarray(part) for part in decode_part(idx_folder(), "test"))
@@ -78,7 +77,7 @@ def of_one(folder: Path, read: Read, networks: tuple[Network, Network]) -> None:
 def of_mnist(images: np.ndarray, labels: np.ndarray, networks: tuple[Network, Network]) -> None:
     probabilities, is_digit = networks[0](images), networks[1](images)
     before = probabilities.max(axis=1) < UNSURE
-    unsure = before | (is_digit < page.DOUBTFUL)
+    unsure = is_unsure(probabilities.max(axis=1), is_digit)
     wrong = probabilities.argmax(axis=1) != labels
     print(
         f"MNIST's test images: {unsure.mean():.2%} unsure ({before.mean():.2%} without the judge), "
@@ -154,4 +153,4 @@ def each(read: Read, files: list[Path]) -> list[Prediction | None]:
 
 
 def is_sure(row: Prediction | None) -> bool:
-    return row is not None and row.confidence >= UNSURE
+    return row is not None and not row.is_unsure
