@@ -58,7 +58,7 @@ def start(browser, read, tmp_path):
             address = f"http://127.0.0.1:{server.server_address[1]}/"
             own = (address, f"blob:{address}", "data:")
             page.on("request", lambda it: it.url.startswith(own) or problems.append(it.url))
-            page.on("pageerror", problems.append)
+            page.on("pageerror", lambda it: problems.append(it))
             page.goto(address)
             return page
 
