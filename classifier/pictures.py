@@ -28,8 +28,7 @@ CHUNK_SIZE = 16
 MAX_CACHE_BYTES = 600_000_000
 SMALL_FILE = 10_000  # bytes; smaller files are opened faster by one thread (docs/figures.md)
 SAMPLE_SIZE = 200  # images give the mean of a set to a few hundredths
-# Photographs have 0.01 and 31 (median of 3,000). Drawings, scans and photographed paper have 0.1 or
-# more of the one, or 10 or less of the other.
+# Photographs have 0.01 and 31 (docs/figures.md); drawings and scans are flatter, paper is paler.
 MAX_FLAT, MIN_COLOUR = 0.2, 15
 ROTATION_EPOCHS = 3  # a rotating image is in one epoch of three: three times as many take part
 VALIDATION_SPLIT = 0.2  # the article's

@@ -15,6 +15,7 @@ from keras import layers
 
 from classifier.console import InputError
 from classifier.faster import faster
+from classifier.progress import progress
 
 STORAGE = "https://storage.googleapis.com/tensorflow/keras-applications"
 MOBILE = f"{STORAGE}/mobilenet_v3/weights_mobilenet_v3"
@@ -167,7 +168,8 @@ def start_from_pretrained(
     load_weights(body, setting.pretrained_weights or fetch(setting.pretrained))
     to_features = keras.Sequential([keras.Input(model.input_shape[1:]), *first])
     extract = tf.function(faster(to_features, grayscale=False))
-    features = np.concatenate([extract(images, training=False) for images, _ in batches])
+    shown = progress(batches, total=len(batches), desc="features", unit="batch")
+    features = np.concatenate([extract(images, training=False) for images, _ in shown])
     mean = features.mean(axis=0, dtype=np.float64)
     scale = 1 / max(np.std(features - mean), keras.backend.epsilon())
     kernel, bias = learn_classes(((features - mean) * scale).astype(np.float32), labels, setting)

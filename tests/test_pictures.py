@@ -20,6 +20,7 @@ from classifier.pictures import (
     file_names,
     list_pictures,
     load,
+    looks_like_photographs,
     select_files,
     warn_ignored,
 )
@@ -140,6 +141,25 @@ def test_one_coloured_pixel_keeps_the_colours_of_all(tmp_path):
         ImageDataGenerator().flow_from_directory(tmp_path / "train", target_size=(28, 28)), None
     )
     assert kept.pixels.shape == (61, 28, 28, 3) and not kept.grayscale
+
+
+@pytest.mark.parametrize(
+    ("background", "noise", "expected"),
+    [
+        ((90, 140, 200), 20, True),
+        ((90, 140, 200), 0, False),  # a drawing's
+        ((120, 125, 130), 5, False),  # of photographed paper
+    ],
+)
+def test_photographs_are_known_by_their_tones_and_colours(tmp_path, background, noise, expected):
+    draw = np.random.default_rng(0)
+    for name in ("a", "b"):
+        for index in range(5):
+            pixels = draw.normal(background, noise, (32, 32, 3)).clip(0, 255)
+            pixels[8:20, index] = 0
+            save(tmp_path / "train" / name, f"{index}.png", pixels.astype(np.uint8))
+    iterator = data_generator(Setting(data_dir=str(tmp_path), img_width=32, img_height=32))[0]
+    assert looks_like_photographs(load(iterator, None)) is expected
 
 
 def test_pictures_beyond_the_memory_limit_are_read_from_disk_and_it_is_said(digits, capsys):
