@@ -27,7 +27,6 @@ if __name__ == "__main__":
             if cluster.check_tf_config() is None:  # of several machines each decodes its share only
                 pictures.decode_ahead(SETTING)
 
-import numpy as np
 from classifier.machine import no_garbage_collection
 
 with quiet_stderr(unless="TF_CPP_MIN_LOG_LEVEL"), no_garbage_collection():
@@ -37,13 +36,12 @@ from tensorflow.keras.preprocessing.image import DirectoryIterator, ImageDataGen
 
 import mnist_parser
 from classifier import batches, hardware, metadata, opener, pictures, recipe, report, run_folder
-from classifier import trained_run, workers
+from classifier import predictions, pretrained, trained_run, workers
 from classifier.export import export_network
+from classifier.extra_layers import extra_pooling, normalization, normalized
 from classifier.faster import faster, limit_threads
 from classifier.model_checks import BuildFn, build_checked, choose_build_fn
-from classifier.normalization import normalization, normalized
-from classifier.predictions import Prediction, drop_images, file_batches
-from classifier.pretrained import find_pretrained, pretrained_body
+from classifier.predictions import Prediction, Reader
 from classifier.progress_bar import ProgressBar
 from digits import handwriting, reading
 from digits.mnist_like import looks_like_mnist, with_drawn_digits
@@ -51,9 +49,6 @@ from web import server
 
 # Three 3×3 convolutions and two poolings leave nothing of a smaller image.
 MIN_SIZE = 18
-# The third convolution's output for 64×64 images. A larger one is pooled to this size, or the first
-# dense layer would have a hundred times the weights of all others (177 million at 224×224).
-MAX_FLATTENED_SIDE = 12
 
 
 def build_model(setting: Setting) -> keras.Model:
@@ -65,14 +60,7 @@ def build_model(setting: Setting) -> keras.Model:
         A Sequential, or a keras.Model(inputs, outputs), with label_nums outputs that sum to 1.
     """
     if setting.pretrained:
-        return keras.Sequential(
-            [
-                keras.Input(setting.input_shape),
-                *pretrained_body(setting),
-                layers.Dropout(0.2, seed=setting.seed),
-                layers.Dense(setting.label_nums, activation="softmax", dtype="float32"),
-            ]
-        )
+        return pretrained.build_model(setting)
     height, width = setting.img_height, setting.img_width
     if min(height, width) < MIN_SIZE:
         raise InputError(f"img_width {width}, img_height {height}: {MIN_SIZE} or more are needed")
@@ -95,24 +83,10 @@ def build_model(setting: Setting) -> keras.Model:
     )
 
 
-def extra_pooling(height: int, width: int) -> list[layers.Layer]:
-    """For images above 64×64 one more pooling, of the third convolution's output."""
-    sides = [((side - 2) // 2 - 2) // 2 - 2 for side in (height, width)]
-    pool_size = -(-max(sides) // MAX_FLATTENED_SIDE)
-    return [layers.MaxPooling2D([min(pool_size, n) for n in sides])] if pool_size > 1 else []
-
-
 def prepare_network(
     network: keras.Model, setting: Setting, grayscale: bool, plain: bool = False
 ) -> keras.Model:
-    """The network of build_fn with layers that compute the same faster; `plain` keeps Keras's own.
-
-    Args:
-        network: as build_model returns it.
-        setting: of the network.
-        grayscale: red, green and blue are the same in all images.
-        plain: keep Keras's own layers, as the article's recipe does.
-    """
+    """The network, in faster layers unless plain; grayscale: red, green and blue are the same."""
     model = normalized(network, setting)
     return model if plain or setting.recipe == "article" else faster(model, grayscale)
 
@@ -206,7 +180,7 @@ def fit(setting: Setting, source: str, build_fn: BuildFn) -> keras.callbacks.His
     """
     folder = Path(setting.checkpoint_path)
     strategy = hardware.make_strategy()  # while TensorFlow has computed nothing yet
-    setting = find_pretrained(setting)
+    setting = pretrained.find_pretrained(setting)
     network = build_checked(build_fn, setting)
     keras.utils.set_random_seed(setting.seed)
     training, validation = data_generator(setting)
@@ -269,8 +243,7 @@ def evaluate(setting: Setting, build_fn: BuildFn | None = None) -> tuple[float, 
     model, _ = load_network(run, test.grayscale, build_fn=build_fn)
     images = batches.evaluation_batches(test, len(classes))
     probabilities = model.predict(images, verbose=0, callbacks=[ProgressBar()])
-    of_labels = probabilities[np.arange(len(probabilities)), test.labels]
-    loss = float(-np.log(np.maximum(of_labels, 1e-7)).mean())  # Keras's own bound on the logarithm
+    loss = float(keras.losses.SparseCategoricalCrossentropy()(test.labels, probabilities))
     acc = float((probabilities.argmax(axis=1) == test.labels).mean())
     print(f"test_loss:{loss:.5f}, test_acc:{acc:.5f} ({len(probabilities)} images)")
     report.write_evaluation_report(
@@ -307,6 +280,15 @@ def load_network(
     return model, weights
 
 
+def load_reader(
+    setting: Setting, build_fn: BuildFn | None
+) -> tuple[trained_run.TrainedRun, Reader]:
+    """The network that the setting means, and a function from pictures to its predictions."""
+    run = trained_run.find_run(setting)
+    model, _ = load_network(run, grayscale=reading.cleans_up(run), build_fn=build_fn)
+    return run, reading.reader(run, model)
+
+
 def predict(
     setting: Setting, files: list[str] | None = None, build_fn: BuildFn | None = None
 ) -> list[Prediction]:
@@ -320,16 +302,8 @@ def predict(
         build_fn: as in train.
     """
     files = files or pictures.list_pictures(setting.imp_dir)
-    run = trained_run.find_run(setting)
-    model, _ = load_network(run, grayscale=reading.cleans_up(run), build_fn=build_fn)
-    read = reading.reader(run, model)
-    rows, with_images = [], []
-    for batch in file_batches(files, run.image_size):
-        for row in read(batch):
-            report.print_prediction(row)
-            with_images.append(len(rows))
-            rows.append(row)
-        drop_images(rows, with_images)
+    run, read = load_reader(setting, build_fn)
+    rows = predictions.read_in_batches(read, files, run.image_size, report.print_prediction)
     if rows:
         report.write_prediction_report(Path(setting.report_dir), rows, run.metadata["classes"])
     return rows
@@ -337,11 +311,9 @@ def predict(
 
 def draw(setting: Setting, build_fn: BuildFn | None = None) -> None:
     """Serve a page to draw on until Ctrl-C; what is drawn there is read as predict reads it."""
-    run = trained_run.find_run(setting)
-    clean = reading.cleans_up(run)
-    model, _ = load_network(run, grayscale=clean, build_fn=build_fn)
-    read = reading.reader(run, model)
-    server.serve(read, Path(setting.imp_dir), clean, setting.host, setting.port)
+    run, read = load_reader(setting, build_fn)
+    draws_digits = reading.cleans_up(run)
+    server.serve(read, Path(setting.imp_dir), draws_digits, setting.host, setting.port)
 
 
 def export(setting: Setting, build_fn: BuildFn | None = None) -> Path:
@@ -360,21 +332,18 @@ def main() -> None:
         to_read = {"evaluate": SETTING.test_dir, "predict": SETTING.imp_dir}.get(MODE)
         if to_read and trained_run.find_weights_folder(SETTING):  # else evaluate trains first
             hardware.hide_gpus_for_few(to_read)
+        if MODE == "draw":
+            hardware.hide_gpus()  # to start one takes longer than to read a hundred drawings
         if MODE == "train":
             if SETTING.recipe == "tuned" and hardware.runs_on_cpu():
                 limit_threads()
             workers.run_on_workers(train, SETTING)
-        elif MODE == "evaluate":
-            evaluate(SETTING)
-        elif MODE == "draw":
-            hardware.hide_gpus()  # to start one takes longer than to read a hundred drawings
-            draw(SETTING)
-        elif MODE == "export":
-            export(SETTING)
-        else:
+        elif MODE == "predict":
             files = pictures.list_pictures(SETTING.imp_dir)
             if len(predict(SETTING, files)) < len(files):
                 sys.exit(1)
+        else:
+            {"evaluate": evaluate, "draw": draw, "export": export}[MODE](SETTING)
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ class Setting:
 
     # Mean and standard deviation of the training images' pixels, which are 0..1. train measures
     # them, model.json keeps them. The second are those of a run by an older program
-    # (classifier/normalization.py).
+    # (classifier/extra_layers.py).
     mean_std: tuple | None = Field(None, None)
     ground: tuple | None = Field(None, None)
     # The file that --pretrained has named; model.json then has the body's name.

@@ -154,6 +154,32 @@ def predict_files(
     return classify(model, load_pictures(files, preprocess, on_error), classes)
 
 
+def read_in_batches(
+    read: Reader,
+    files: list[str],
+    size: tuple[int, int],
+    on_prediction: Callable[[Prediction], None],
+) -> list[Prediction]:
+    """A prediction for each file that can be read; on_prediction gets each as soon as it is there.
+
+    Only those that the sheets may show, the least sure, keep their images.
+
+    Args:
+        read: as digits.reading.reader gives it.
+        files: their paths.
+        size: height and width of the network's input.
+        on_prediction: as for printing.
+    """
+    rows, with_images = [], []
+    for batch in file_batches(files, size):
+        for row in read(batch):
+            on_prediction(row)
+            with_images.append(len(rows))
+            rows.append(row)
+        drop_images(rows, with_images)
+    return rows
+
+
 def file_batches(files: list[str], size: tuple[int, int]) -> Iterator[list[str]]:
     """The files in batches for a network of images of (height, width), with a progress bar.
 
@@ -173,9 +199,7 @@ def file_batches(files: list[str], size: tuple[int, int]) -> Iterator[list[str]]
 
 
 def drop_images(rows: list[Prediction], with_images: list[int]) -> None:
-    """Remove the images from all rows but those that the sheets may show, the least confident.
-
-    Predict calls it after each batch, so that few more than sheets.MAX_DRAWN are in memory.
+    """Remove the images from all rows but the sheets.MAX_DRAWN that are the least sure.
 
     Args:
         rows: all predictions so far.

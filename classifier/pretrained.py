@@ -51,6 +51,18 @@ BODIES = {
 }
 
 
+def build_model(setting: Any) -> keras.Model:
+    """The body that setting.pretrained names, and a dense layer for the classes on its features."""
+    return keras.Sequential(
+        [
+            keras.Input(setting.input_shape),
+            *pretrained_body(setting),
+            layers.Dropout(0.2, seed=setting.seed),
+            layers.Dense(setting.label_nums, activation="softmax", dtype="float32"),
+        ]
+    )
+
+
 def pretrained_body(setting: Any) -> list[layers.Layer]:
     """Layers from images in 0..1 to the features of the body that setting.pretrained names.
 

@@ -10,7 +10,7 @@ from helpers import save
 from keras import layers
 
 import mnist_keras
-from classifier.normalization import MNIST_STD, normalization
+from classifier.extra_layers import MNIST_STD, normalization
 from setting import Setting
 
 # What commit 2a8710f left behind after two epochs with `network` and `write_pictures`.
