@@ -86,15 +86,25 @@ def network_config(model: keras.Model) -> dict[str, Any]:
 
 
 def with_indices(config: dict[str, Any]) -> dict[str, Any]:
-    """A network's config with layers' indices for names, in the networks in it as well."""
+    """A network's config that refers to layers by their indices, in the networks in it as well.
+
+    Keras refers to what comes out of a layer by a list: the layer's name and two numbers.
+    """
     nested = config["config"]["layers"]
     layers = [with_indices(layer) if "layers" in layer["config"] else layer for layer in nested]
-    text = json.dumps(config | {"config": config["config"] | {"layers": layers}})
-    for index, layer in enumerate(layers):
-        # A layer class of one's own whose __init__ takes no name has none in its config.
-        name = layer.get("name", layer["config"].get("name"))
-        text = text.replace(f'"{name}"', f'"{index}"')
-    return json.loads(text)
+    # A layer class of one's own whose __init__ takes no name has none in its config.
+    names = [layer.get("name", layer["config"].get("name")) for layer in layers]
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: renamed(item) for key, item in value.items()}
+        if not isinstance(value, list):
+            return value
+        if len(value) == 3 and isinstance(value[0], str) and value[0] in names:
+            return [str(names.index(value[0])), *value[1:]]
+        return [renamed(item) for item in value]
+
+    return renamed(config | {"config": config["config"] | {"layers": layers}})
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:

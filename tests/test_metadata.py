@@ -342,6 +342,20 @@ def test_a_layer_more_and_another_wiring_are_named():
     assert difference == "layer 3, Add, had other inputs"
 
 
+def test_a_network_in_a_network_is_compared_layer_by_layer_whatever_keras_calls_them():
+    def nested(filters: int) -> dict:
+        given = keras.Input((20, 20, 3))
+        edges = layers.Activation("relu")(layers.Conv2D(filters, 3)(given))  # named "activation"
+        base = keras.Model(given, layers.GlobalAveragePooling2D()(layers.Add()([edges, edges])))
+        return network(base, layers.Activation("softmax"))
+
+    keras.backend.clear_session()
+    one, again, other = (nested(filters) for filters in (4, 4, 5))
+    assert metadata.config_difference(one, again) is None
+    difference = metadata.config_difference(one, other)
+    assert difference == "layer 1, Functional, layer 1, Conv2D, had filters 4, now 5"
+
+
 class Nameless(layers.Layer):
     """As people write them: __init__ takes no name, so that Keras's config has none either."""
 
@@ -370,6 +384,7 @@ def test_a_layer_class_of_one_s_own_is_described():
         (20, {"epochs": 20}, 20),
         (20, {"initial_epoch": 7}, 20),
         (20, {"recipe": "article"}, 20),
+        (20, {"pretrained": "MobileNetV3Small"}, 5),
     ],
     ids=str,
 )

@@ -120,7 +120,7 @@ def test_input_shape_is_height_before_width_and_channels_where_keras_wants_them(
         ("learning_rate", float("nan")),
         ("epochs", "5"),
         ("epochs", True),
-        ("epochs", None),
+        ("save_epochs", None),
         ("is_restore", "False"),
         ("data_dir", ""),
         ("data_dir", None),
