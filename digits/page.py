@@ -300,16 +300,16 @@ def _plain_gap(gaps: list[int], least: float) -> float:
 
 
 def _not_read(rows: list[list[Block]], reader: Reader) -> list[Box]:
-    """Things as dark as the digits that are none, but sticks; what was cut in vain is one thing."""
-    read = [block for row in rows for block in row]
-    level = reader.pieces.level
-    dark = np.median([level[n] for block in read for n in block]) / 2
+    """Things as dark as the digits that are none, but lines; what was cut in vain is one thing."""
+    read = [n for row in rows for block in row for n in block]
+    level, pen = reader.pieces.level, reader.pieces.pen
+    dark, thin = (np.median([values[n] for n in read]) / 2 for values in (level, pen))
     things: dict[int, list[int]] = {}
-    for n in set(reader.pieces.boxes).difference(*read):
+    for n in set(reader.pieces.boxes).difference(read):
         if level[n] > dark:
             things.setdefault(reader.origin.get(n, n), []).append(n)
     boxes = [reader.pieces.box(thing) for thing in things.values()]
-    return [box for box in boxes if not is_stick(box)]  # those are lines of tables
+    return [box for box in boxes if not is_stick(box) and height(box) > thin]
 
 
 def _signs(row: list[Box], others: list[Box], tall: float) -> list[int]:

@@ -118,6 +118,13 @@ def test_a_sign_at_the_end_of_a_row_does_not_vanish(ten, networks):
     assert read(plus(sheet, 560, 110), networks).text == "83?"  # too far to be of the row
 
 
+@pytest.mark.parametrize(("pen", "text"), [(5, "2?3"), (1, "23")])
+def test_a_dash_is_a_sign_and_a_thinner_line_is_none(pen, text, ten, networks):
+    sheet = laid_out([ten[2], ten[3]], [(40, 100), (170, 100)])
+    ImageDraw.Draw(sheet).line([(115, 130), (150, 130)], fill=0, width=pen)
+    assert read(sheet, networks).text == text
+
+
 def test_a_division_sign_is_one(ten, networks):
     sheet = laid_out([ten[8], ten[3]], [(40, 100), (200, 100)])
     pencil = ImageDraw.Draw(sheet)
