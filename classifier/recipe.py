@@ -23,20 +23,20 @@ from classifier.pretrained import start_from_pretrained
 
 # Larger batches than the article's 32 keep two cores busier.
 BATCH_SIZE = 128
-# Batches of 128 images of 224×224 took 6 GB of memory.
+# Of a batch on one machine; 128 images of 224×224 took 6 GB of memory.
 MAX_BATCH_PIXELS = 16 * 224 * 224
 # An epoch of fewer steps teaches too little: small sets get smaller batches.
 MIN_STEPS, MIN_BATCH_SIZE = 64, 16
-# Half as much gets a tenth more of MNIST's validation images wrong.
+# Half this rate gets a tenth more of MNIST's validation images wrong.
 PEAK_LEARNING_RATE = 3e-3
 # Of what a body of keras.applications has learned, larger steps spoil more than they teach.
 FINE_TUNING_RATE = 3e-4
-# A share of all steps; and a memory of a hundred steps for squared gradients. Both gain a little.
+# The warm-up as a fraction of all steps, and Adam's beta_2. Both gain a little accuracy.
 WARMUP, BETA_2 = 0.05, 0.99
 WEIGHT_DECAY = 0.05
-# In a training of few steps each has to be longer.
+# How long Muon's steps are; in a training of fewer than FEW_STEPS each has to be longer.
 FEW_STEPS, LENGTH, FEW_STEPS_LENGTH = 200, 0.2, 0.4
-# So few epochs learn more from strokes of their own width.
+# Up to so many epochs strokes keep their width: the variation costs more than it teaches.
 SHORT_RUN_EPOCHS = 4
 # More epochs teach a set as large as MNIST nothing more; in smaller sets an epoch has fewer steps.
 LARGE_SET, LARGE_SET_EPOCHS = 40_000, 8
@@ -44,7 +44,7 @@ LARGE_SET, LARGE_SET_EPOCHS = 40_000, 8
 STEPS_PER_EXECUTION = 8
 # Epochs after which a network that can learn from its pictures has begun to.
 PATIENCE = 5
-# The n-th weights count in the average as n to this power: the more, the faster they still change.
+# WeightAverage's power; higher for short trainings, whose weights still change fast.
 AVERAGE_POWER, SHORT_RUN_POWER = 3, 12
 # Validation images that the temperature is fitted on: all 12,000 of MNIST's give 0.465, these 0.47
 # to 0.50 in a sixth of the time.
@@ -62,9 +62,9 @@ Batches = tf.data.Dataset | DirectoryIterator
 
 
 class Recipe(NamedTuple):
-    """What model.compile and model.fit are given."""
+    """A training's batches, its optimizer, and the options of model.compile and model.fit."""
 
-    training: Callable[[int], Batches]  # the batches of all epochs after the first so many
+    training: Callable[[int], Batches]  # from initial_epoch to the batches of all other epochs
     validation: Batches
     steps_per_epoch: int
     optimizer: Callable[[], keras.optimizers.Optimizer]  # called in the strategy's scope
@@ -96,7 +96,7 @@ def choose(
         validation: the files held out, likewise.
         digits: the pictures are like MNIST's.
         own_pictures: they are a user's, and some may be broken.
-        add_digits: from images of digits and a seed to these and drawn ones.
+        add_digits: called with images of digits and a seed, adds drawn ones.
 
     Raises:
         InputError: no picture can be read; or the article's recipe is to run on several machines.
@@ -106,27 +106,17 @@ def choose(
             pictures.drop_unreadable(iterator, decode_as_article)
         return article(training, validation, setting.learning_rate)
     folder = Path(setting.checkpoint_path, "pixels")
-    learned, held_out = (
+    training_set, validation_set = (
         pictures.load(workers.shard(files), setting.cache_limit, cache_file=folder / name)
         for files, name in ((training, "training.bin"), (validation, "validation.bin"))
     )
     if digits and list(training.class_indices) == list("0123456789"):
-        learned = add_digits(learned, workers.worker_seed(setting.seed))
+        training_set = add_digits(training_set, workers.worker_seed(setting.seed))
     if setting.pretrained:
-        return fine_tuned(setting, learned, held_out)
-    if not setting.is_restore and looks_like_photographs(learned):
+        return fine_tuned(setting, training_set, validation_set)
+    if not setting.is_restore and looks_like_photographs(training_set):
         print(PHOTOGRAPHS)
-    return tuned(
-        learned,
-        held_out,
-        classes=setting.label_nums,
-        epochs=setting.epochs,
-        batch_size=setting.chosen("batch_size"),
-        seed=setting.seed,
-        flip=setting.horizontal_flip,
-        strokes=digits,
-        learning_rate=setting.learning_rate,
-    )
+    return tuned(setting, training_set, validation_set, strokes=digits)
 
 
 def article(
@@ -151,66 +141,56 @@ def article(
     )
 
 
-def tuned(
-    learned: ImageSet,
-    held_out: ImageSet,
-    classes: int,
-    epochs: int,
-    batch_size: int | None,
-    seed: int,
-    flip: bool,
-    strokes: bool,
-    learning_rate: float | None = None,
-) -> Recipe:
+def tuned(setting: Any, training_set: ImageSet, validation_set: ImageSet, strokes: bool) -> Recipe:
     """Muon, one cycle of the learning rate, augmented batches, averaged weights.
 
     Args:
-        learned: to learn from.
-        held_out: to validate on.
-        classes: how many there are.
-        epochs: of the whole training.
-        batch_size: None for BATCH_SIZE, or fewer if the set is small or the images large.
-        seed: of what is drawn at random.
-        flip: learn from mirror images, too.
+        setting: complete; a batch_size that isn't set is BATCH_SIZE, or fewer if the set is small
+            or the images are large.
+        training_set: the images to train on; on several machines, this one's share.
+        validation_set: the images held out, likewise.
         strokes: the images are like MNIST's: the strokes' width is varied, and half of the images
-            stay sharp. All others are normalized, or dark lines on white would teach nothing.
-        learning_rate: its peak, in AdamW; None for Muon's.
+            stay sharp. Other images are normalized, or dark lines on white would teach nothing.
     """
-    mean_std = None if strokes else mean_and_std(learned)
-    grayscale = learned.grayscale and held_out.grayscale
-    own = (learned.epoch_size, len(held_out.labels), grayscale, mean_std)
-    counts, held, grayscales, mean_stds = zip(*workers.all_gather(own), strict=True)
+    mean_std = None if strokes else mean_and_std(training_set)
+    grayscale = training_set.grayscale and validation_set.grayscale
+    local = (training_set.epoch_size, len(validation_set.labels), grayscale, mean_std)
+    counts, validation_counts, grayscales, mean_stds = zip(*workers.all_gather(local), strict=True)
     machines = len(counts)
-    count = machines * min(counts)  # each machine takes as many steps
-    held_batches = min(*held, -(-max(held) // inference_batch_size(held_out.size)))
-    room = machines * max(1, MAX_BATCH_PIXELS // math.prod(learned.size))
-    usual = min(BATCH_SIZE, room, max(MIN_BATCH_SIZE, count // MIN_STEPS))
-    batch = min(batch_size or usual, count)
+    count = machines * min(counts)  # each machine runs the same number of steps
+    max_batch_size = machines * max(1, MAX_BATCH_PIXELS // math.prod(training_set.size))
+    default = min(BATCH_SIZE, max_batch_size, max(MIN_BATCH_SIZE, count // MIN_STEPS))
+    batch_size = min(setting.chosen("batch_size") or default, count)
     devices = len(hardware.device_names())
-    batch = max(devices, batch - batch % devices)  # Keras takes no uneven shares
-    steps = count // batch  # the images left over are others in every epoch
+    batch_size = max(devices, batch_size - batch_size % devices)  # Keras takes no uneven shares
+    steps = count // batch_size  # the images left over are others in every epoch
     if steps >= MIN_STEPS:
         steps -= steps % STEPS_PER_EXECUTION
     # With several devices steps_per_execution > 1 fails (Keras 3.15, TensorFlow 2.21).
     one_by_one = steps % STEPS_PER_EXECUTION or devices > 1
-    short = epochs <= SHORT_RUN_EPOCHS
-    validation = evaluation_batches(held_out, classes, held_batches if machines > 1 else None)
-    every = max(1, len(held_out.labels) // CALIBRATION_IMAGES)
+    short = setting.epochs <= SHORT_RUN_EPOCHS
+    validation_steps = None  # as many as are fast
+    if machines > 1:  # each machine runs the same number here, too
+        largest = math.ceil(max(validation_counts) / inference_batch_size(validation_set.size))
+        validation_steps = min(*validation_counts, largest)
+    classes = setting.label_nums
+    validation = evaluation_batches(validation_set, classes, validation_steps)
+    every = max(1, len(validation_set.labels) // CALIBRATION_IMAGES)
     return Recipe(
         training=lambda done: training_batches(
-            learned,
+            training_set,
             classes,
-            batch // machines,
+            batch_size // machines,
             steps,
-            range(done, epochs),
-            workers.worker_seed(seed),
-            flip,
+            range(done, setting.epochs),
+            workers.worker_seed(setting.seed),
+            setting.horizontal_flip,
             strokes and not short,
         ),
         validation=validation,
         steps_per_epoch=steps,
-        majority_share=majority_share(held_out.labels),
-        optimizer=lambda: optimizer(epochs, steps, learning_rate),
+        majority_share=majority_share(validation_set.labels),
+        optimizer=lambda: make_optimizer(setting.epochs * steps, setting.learning_rate),
         steps_per_execution=1 if one_by_one else STEPS_PER_EXECUTION,
         average_power=SHORT_RUN_POWER if short else AVERAGE_POWER,
         grayscale=all(grayscales),
@@ -219,29 +199,20 @@ def tuned(
     )
 
 
-def fine_tuned(setting: Any, learned: ImageSet, held_out: ImageSet) -> Recipe:
-    """For a body that has learned: first the dense layer on its features, then all of it, gently.
+def fine_tuned(setting: Any, training_set: ImageSet, validation_set: ImageSet) -> Recipe:
+    """For a pretrained body: first the dense layer on its features, then all of it, gently.
 
     Args:
         setting: complete, as find_pretrained returns it.
-        learned: to learn from.
-        held_out: to validate on.
+        training_set: the images to train on.
+        validation_set: the images held out.
     """
-    plan = tuned(
-        learned,
-        held_out,
-        classes=setting.label_nums,
-        epochs=setting.epochs,
-        batch_size=setting.chosen("batch_size"),
-        seed=setting.seed,
-        flip=setting.horizontal_flip,
-        strokes=False,
-        learning_rate=setting.learning_rate or FINE_TUNING_RATE,
-    )
+    gentle = setting.replace(learning_rate=setting.learning_rate or FINE_TUNING_RATE)
+    plan = tuned(gentle, training_set, validation_set, strokes=False)
 
     def initialize(model: keras.Model) -> None:
-        batches = evaluation_batches(learned, setting.label_nums)
-        start_from_pretrained(model, setting, batches, learned.labels)
+        batches = evaluation_batches(training_set, setting.label_nums)
+        start_from_pretrained(model, setting, batches, training_set.labels)
         workers.broadcast_state(model, 0)  # the first machine's, which has learned from its share
 
     return plan._replace(mean_std=None, initialize=initialize)
@@ -252,21 +223,18 @@ def majority_share(labels: np.ndarray) -> float:
     return float(np.bincount(labels).max() / len(labels))
 
 
-def optimizer(
-    epochs: int, steps: int, learning_rate: float | None = None
-) -> keras.optimizers.Optimizer:
-    """Muon, or AdamW with a given peak, with one cycle of the learning rate over all epochs."""
-    total = epochs * steps
+def make_optimizer(steps: int, learning_rate: float | None) -> keras.optimizers.Optimizer:
+    """Muon, or AdamW if a peak learning rate is given, with one cycle of it over all steps."""
     peak = learning_rate or PEAK_LEARNING_RATE
-    schedule = TriangularSchedule(peak, total, max(1, int(WARMUP * total)))
+    schedule = TriangularSchedule(peak, steps, max(1, int(WARMUP * steps)))
     options = {"weight_decay": WEIGHT_DECAY, "beta_2": BETA_2}
     if learning_rate:
         return keras.optimizers.AdamW(schedule, **options)
-    return Muon(schedule, length=FEW_STEPS_LENGTH if total < FEW_STEPS else LENGTH, **options)
+    return Muon(schedule, length=FEW_STEPS_LENGTH if steps < FEW_STEPS else LENGTH, **options)
 
 
 class TriangularSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises linearly to its peak in warm_up steps, and falls to 0 in steps."""
+    """A linear rise to the peak over warm_up steps, then a linear fall to 0 at the last step."""
 
     def __init__(self, peak: float, steps: int, warm_up: int):
         self.peak, self.steps, self.warm_up = peak, steps, warm_up
@@ -282,9 +250,9 @@ class WeightAverage(keras.callbacks.Callback):
     """Validates and saves a running average of the weights, in which later ones count more.
 
     Polynomial-decay averaging (Shamir and Zhang 2013): val_acc changes less from epoch to epoch.
-    The average is updated after every call of TensorFlow, and saved with the optimizer's variables.
-    Weights and average are swapped before validation, and back at the end of the epoch, when the
-    callbacks before this one have saved the average.
+    The average is updated after every steps_per_execution steps, and saved with the optimizer's
+    variables. It is swapped in before validation and back at the end of the epoch, so this callback
+    must come after those that save.
 
     BatchNormalization's moving statistics belong to other weights. They are measured anew for the
     average before validation, as in SWA (Izmailov et al. 2018); training doesn't use them.
@@ -316,7 +284,7 @@ class WeightAverage(keras.callbacks.Callback):
         self.count = model.optimizer.add_variable((), name="averaged")
 
     @tf.function
-    def add_weights(self) -> None:
+    def update_average(self) -> None:
         self.count.assign_add(1)
         share = (self.power + 1) / (self.count + self.power)
         for weights, average in self.pairs:
@@ -334,7 +302,7 @@ class WeightAverage(keras.callbacks.Callback):
             self.swap()
 
     def on_train_batch_end(self, batch, logs=None):
-        self.add_weights()
+        self.update_average()
 
     def on_test_begin(self, logs=None):
         self.swap()
@@ -351,7 +319,7 @@ class WeightAverage(keras.callbacks.Callback):
         totals = [0.0] * len(self.statistics)
         momenta = [layer.momentum for layer in self.normalizations]
         for layer in self.normalizations:
-            layer.momentum = 0.0  # then they are the batch's
+            layer.momentum = 0.0  # the moving statistics are then those of the last batch
         try:
             for images in self.images:
                 values = [value.numpy() for value in self.batch_statistics(images)]
@@ -388,9 +356,9 @@ class NothingLearnedWarning(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.best = max(self.best, logs["val_acc"])
         last = min(PATIENCE, self.params["epochs"]) - 1
-        # A tenth above chance; or, where nearly all pictures are of one class, of the way to 1.
-        learned = 0.1 * min(self.majority_share, 1 - self.majority_share)
-        if epoch == last and self.best < self.majority_share + learned:
+        # A tenth of the majority's share, or of the rest if that is less.
+        margin = 0.1 * min(self.majority_share, 1 - self.majority_share)
+        if epoch == last and self.best < self.majority_share + margin:
             warn(
                 f"NOTE: nothing is learned yet: val_acc {self.best:.3f}, always the same answer "
                 f"has {self.majority_share:.3f}. {self.hint()}"

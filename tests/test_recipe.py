@@ -21,9 +21,9 @@ def pictures(count: int, channels: int = 1) -> ImageSet:
     )
 
 
-def tuned(count: int = 100, epochs: int = 20, **changes) -> recipe.Recipe:
-    arguments = {"batch_size": None, "seed": 0, "flip": False, "strokes": False} | changes
-    return recipe.tuned(pictures(count), pictures(9), 2, epochs, **arguments)
+def tuned(count: int = 100, epochs: int = 20, strokes: bool = False, **given) -> recipe.Recipe:
+    setting = Setting(epochs=epochs, label_nums=2, **given)
+    return recipe.tuned(setting, pictures(count), pictures(9), strokes)
 
 
 # The article's recipe
@@ -126,9 +126,8 @@ def test_short_runs_take_strokes_as_they_are_and_average_narrowly(monkeypatch):
 
 
 def test_pictures_are_grey_only_if_those_held_out_are_too():
-    given = {"batch_size": None, "seed": 0, "flip": False, "strokes": False}
     for channels, held_out, grayscale in ((1, 1, True), (1, 3, False), (3, 1, False)):
-        plan = recipe.tuned(pictures(9, channels), pictures(9, held_out), 2, 20, **given)
+        plan = recipe.tuned(Setting(), pictures(9, channels), pictures(9, held_out), False)
         assert plan.grayscale is grayscale
 
 
