@@ -430,7 +430,7 @@ def test_a_heading_says_of_how_many_pictures_the_pixels_are_gone():
 
 
 def test_each_digit_of_a_page_has_a_frame_and_its_answer(figures, tmp_path):
-    sheets.page_sheet("1 picture", [page("in/a.png")], 0.6, tmp_path / "pages.png")
+    sheets.page_sheet("1 picture", [page("in/a.png")], tmp_path / "pages.png")
     assert {"1 picture", "a.png", "012  90%", "0", "1", "2"} <= set(written(figures[0]))
     blue = (pixels(tmp_path / "pages.png") == (0x21, 0x66, 0xAC)).all(-1)
     assert np.count_nonzero(blue) > 3 * 2 * (75 + 250)

@@ -152,7 +152,7 @@ def test_predictions_csv_has_a_line_for_each_picture(tmp_path, capsys):
 
 def test_of_digits_there_is_another_column_how_likely_it_is_one_at_all(tmp_path):
     rows = [Prediction("a.png", "5", 0.75, "6", 0.25, BLACK, BLACK, is_digit=0.02)]
-    report.write_prediction_report(tmp_path, rows)
+    report.write_prediction_report(tmp_path, rows, ["5", "6"])
     assert (tmp_path / "predictions.csv").read_text("utf-8").splitlines() == [
         "file,label,confidence,second_guess,second_confidence,is_digit",
         "a.png,5,0.75,6,0.25,0.02",
