@@ -39,9 +39,11 @@ def read(pictures, on_error):
         on_error(pictures[0], "it is no picture")
         return []
     label, sure = str(picture.width), picture.width / 100
-    parts = (Detection(0, 0, (1, 2, 3, 4), label, sure, "1", 0.1),) if picture.width < 50 else ()
+    parts = (Detection(0, 0, (1, 2, 3, 4), label, sure, "1", 0.1, True),) * (picture.width < 50)
     chances = {} if parts else {"1": 0.1, label: sure}
-    row = Prediction("", label, sure, "1", 0.1, None, BLACK, parts, picture.width, chances)
+    row = Prediction(
+        "", label, sure, "1", 0.1, None, BLACK, parts, picture.width, chances, is_unsure=sure < 0.6
+    )
     return [row]
 
 

@@ -58,7 +58,7 @@ def ten(written, networks):
     """A well-written picture of each digit."""
     images, labels = written
     probabilities, is_digit = networks
-    likeness = probabilities(images)[np.arange(len(labels)), labels] * (is_digit(images) > 0.9)
+    likeness = probabilities(images)[np.arange(len(labels)), labels] * (is_digit(images) > 0.995)
     return [images[np.argmax(np.where(labels == d, likeness, -1))] for d in range(10)]
 
 
