@@ -58,6 +58,7 @@ def small(input_shape, include_top=True, weights="imagenet", pooling=None) -> ke
 @pytest.fixture
 def learned(monkeypatch) -> keras.Model:
     """A small body of that name; its weights are what those of ImageNet are elsewhere."""
+    keras.utils.set_random_seed(7)
     monkeypatch.setattr(keras.applications, NAME, small)
     return with_other_weights(small((SIDE, SIDE, 3)))
 
