@@ -50,6 +50,8 @@ def test_all_digits_of_a_page_are_read_row_by_row(page, answers):
     assert table["page.png"]["label"] == page[1]
     assert float(table["page.png"]["confidence"]) == min(part.confidence for part in row.detections)
     assert sum(a != b for a, b in zip(row.label, row.second_guess, strict=True)) == 1
+    assert row.is_unsure == any(part.is_unsure for part in row.detections)
+    assert row.is_digit == min(part.is_digit for part in row.detections)
 
 
 def test_a_second_guess_has_the_signs_and_spaces_too():
