@@ -151,8 +151,8 @@ def of_page(
         thumbnail(framed),
         parts,
         size[0],
-        any(part.is_unsure for part in parts),
-        min(part.is_digit for part in parts),
+        is_unsure=any(part.is_unsure for part in parts),
+        is_digit=min(part.is_digit for part in parts),
     )
 
 
