@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from PIL import Image
 
 from classifier.console import InputError
 from classifier.predictions import Detection, Prediction
+from tests.networks import DATA
 from web import server as web
 
 ROOT = Path(__file__).parents[1]
@@ -32,19 +34,18 @@ def png(width: int = 70, kind: str = "png") -> bytes:
 
 
 def read(pictures, on_error):
-    """A reader that says how wide a picture is, which it is as sure of in percent."""
+    """A reader that says how wide a picture is, and is unsure of a narrow one."""
     try:
         (picture,) = (Image.open(io.BytesIO(content)) for content in pictures)
     except OSError:
         on_error(pictures[0], "it is no picture")
         return []
     label, sure = str(picture.width), picture.width / 100
-    parts = (Detection(0, 0, (1, 2, 3, 4), label, sure, "1", 0.1, True),) * (picture.width < 50)
-    chances = {} if parts else {"1": 0.1, label: sure}
-    row = Prediction(
-        "", label, sure, "1", 0.1, None, BLACK, parts, picture.width, chances, is_unsure=sure < 0.6
-    )
-    return [row]
+    part = Detection(0, 0, (1, 2, 3, 4), label, sure, "1", 0.1, is_unsure=True)
+    row = Prediction("", label, sure, "1", 0.1, None, BLACK, is_unsure=sure < 0.6)
+    if picture.width < 50:
+        return [row._replace(detections=(part,), width=picture.width)]
+    return [row._replace(probabilities={"1": 0.1, label: sure})]
 
 
 @pytest.fixture
@@ -253,13 +254,14 @@ with one_line_errors():
 
 @pytest.fixture
 def start():
-    """A function that starts the command, and gives it and the address that it prints."""
+    """A function that starts a command, and gives it and the address that it prints."""
     commands = []
 
-    def command(host):
+    def command(*words):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
-        commands.append(subprocess.Popen([sys.executable, "-c", COMMAND, host], cwd=ROOT, **pipes))
-        return commands[-1], commands[-1].stdout.readline().split("  ")
+        commands.append(subprocess.Popen([sys.executable, *words], cwd=ROOT, **pipes))
+        line = next(line for line in commands[-1].stdout if line.startswith("http"))
+        return commands[-1], line.split("  ")
 
     yield command
     for each in commands:
@@ -270,7 +272,7 @@ def start():
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows can't send these signals")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_ctrl_c_and_sigterm_end_it_at_once(start, name):
-    command, (url, hint) = start("127.0.0.1")
+    command, (url, hint) = start("-c", COMMAND, "127.0.0.1")
     assert hint == "(Ctrl-C stops)\n"
     client = socket.create_connection(("127.0.0.1", int(re.search(r":(\d+)/", url)[1])))
     client.sendall(b"POST /answer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
@@ -282,10 +284,23 @@ def test_ctrl_c_and_sigterm_end_it_at_once(start, name):
 
 
 def test_that_the_network_can_reach_it_is_said(start):
-    command, (url, _) = start("0.0.0.0")
+    command, (url, _) = start("-c", COMMAND, "0.0.0.0")
     assert re.fullmatch(r"http://[\w.-]+:\d+/", url) and "0.0.0.0" not in url
     command.kill()
     assert "anyone on your network can open this page" in command.communicate()[1]
-    command, (url, _) = start("127.0.0.1")
+    command, _ = start("-c", COMMAND, "127.0.0.1")
     command.kill()
     assert "network" not in command.communicate()[1]
+
+
+def test_mode_draw_answers_as_predict_does(start, read_file, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    picture = DATA / "tmp" / "3.png"
+    _, (url, _) = start("mnist_keras.py", "--mode", "draw", "--checkpoint_path", DATA / "shipped")
+    with urllib.request.urlopen(f"{url}answer", picture.read_bytes()) as response:
+        answer = json.load(response)
+    row = read_file(picture)
+    assert (answer["label"], answer["confidence"]) == (row.label, pytest.approx(row.confidence))
+    assert [label for label, _ in answer["probabilities"]] == list("0123456789")
+    assert dict(answer["probabilities"])[row.label] == pytest.approx(row.confidence)

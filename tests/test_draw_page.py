@@ -247,7 +247,7 @@ def answer(label, confidence, **more):
 
 
 def test_what_is_not_sure_is_shown_in_colour_and_word(start):
-    page = start(lambda pictures, on_error: [answer("7", 0.4)])
+    page = start(lambda pictures, on_error: [answer("7", 0.4, is_unsure=True)])
     write(page, [SEVEN])
     expect(page.locator("#certainty")).to_have_text("unsure: 40%, or tulip")
     colours = [
@@ -255,6 +255,12 @@ def test_what_is_not_sure_is_shown_in_colour_and_word(start):
         for name in ("#answer", "h1")
     ]
     assert colours[0] != colours[1]
+
+
+def test_what_may_be_no_digit_is_asked(start):
+    page = start(lambda pictures, on_error: [answer("7", 0.9, is_unsure=True, is_digit=0.2)])
+    write(page, [SEVEN])
+    expect(page.locator("#certainty")).to_have_text("no digit?")
 
 
 def test_another_network_is_shown_pictures_and_names_its_classes(start):
