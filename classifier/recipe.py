@@ -52,7 +52,6 @@ CALIBRATION_IMAGES = 1500
 # Training batches that BatchNormalization's statistics are measured on; 40 give the same val_acc.
 STATISTICS_BATCHES = 10
 
-# What it brings: docs/figures.md.
 PHOTOGRAPHS = (
     "photographs, it seems: --pretrained MobileNetV3Small starts from a network that has seen a "
     "million; without it try --horizontal_flip and --epochs 40"
