@@ -132,7 +132,7 @@ def fetch(name: str) -> str:
             None, url, file_hash=md5, cache_dir=cache, cache_subdir="models"
         )
     except Exception as error:  # Keras raises no other of a download
-        reason = str(error).rpartition(f"{url}: ")[2]
+        reason = str(error).rpartition(f"{url}: ")[2].removeprefix("None -- ")
         raise InputError(
             f"--pretrained {name}: {url} can't be downloaded ({reason}); put it into "
             f"{cache / 'models'} by hand and run again"
