@@ -1,5 +1,6 @@
 """How far a command is: tqdm's bar on a terminal, a line now and then in a log."""
 
+import builtins
 import io
 import sys
 from collections.abc import Iterable
@@ -51,4 +52,5 @@ class LogLines(io.TextIOBase):
 
 
 def in_notebook() -> bool:
-    return "ipykernel" in sys.modules
+    """Whether a cell of a notebook is running; in a terminal IPython comes without ipykernel."""
+    return hasattr(builtins, "get_ipython") and "ipykernel" in sys.modules

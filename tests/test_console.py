@@ -68,7 +68,7 @@ def test_each_field_is_a_flag_with_its_help_and_default(capsys):
     assert "What it does." in shown
     assert "learn, measure on the test pictures, read the pictures in IMP_DIR, open a" in shown
     assert "page to draw on, or write" in shown
-    assert "--img_width IMG_WIDTH width of the network's input, in pixels (default: 28; 160" in shown
+    assert "--img_width IMG_WIDTH width of the network's input, in pixels (default: 28" in shown
     assert "--train_dir TRAIN_DIR training pictures, one folder a class (default: DATA_DIR" in shown
     for field in filter(lambda field: field.help, Setting.fields()):
         assert f"--{field.name} " in shown

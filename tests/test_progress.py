@@ -1,5 +1,6 @@
 """What a person sees while something takes long: on a terminal, in a log, in a notebook."""
 
+import builtins
 import os
 import re
 import subprocess
@@ -130,6 +131,7 @@ def test_a_log_sees_something_of_a_long_epoch(monkeypatch, capsys):
 
 def test_a_notebook_has_keras_s_own_bar_once_an_epoch(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setattr(builtins, "get_ipython", lambda: None, raising=False)
     fit_and_predict()
     out, err = capsys.readouterr()
     assert out.count("━\x1b[0m") and err == ""
