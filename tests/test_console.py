@@ -279,7 +279,8 @@ with console.one_line_errors():
 
 def test_a_notebook_s_interrupt_is_an_exception_and_the_kernel_goes_on():
     code = (
-        "import builtins, signal; builtins.get_ipython = None; from classifier.console import *\n"
+        "import builtins, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "builtins.get_ipython = None; from classifier.console import *\n"
         "try:\n with one_line_errors(): signal.raise_signal(signal.SIGINT)\n"
         "except KeyboardInterrupt: print('the variables are still there')"
     )

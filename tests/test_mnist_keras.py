@@ -616,9 +616,7 @@ EDITS = {
     "BatchNormalization, AveragePooling2D, no Dropout": chain(
         CONVOLUTION, layers.BatchNormalization(), layers.AveragePooling2D(2), FLAT
     ),
-    "GroupNormalization": chain(CONVOLUTION, layers.GroupNormalization(4), POOL, FLAT),
     "Rescaling": chain(layers.Rescaling(2.0, -1.0), CONVOLUTION, POOL, FLAT),
-    "GlobalAveragePooling2D": chain(CONVOLUTION, CONVOLUTION, layers.GlobalAveragePooling2D()),
     "a skip connection": skipping,
 }
 
