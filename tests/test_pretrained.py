@@ -168,7 +168,7 @@ def test_a_file_of_weights_is_taken_and_not_needed_again(setting, learned, tmp_p
     ],
 )
 def test_what_cannot_be_started_from_is_refused(setting, values, said, monkeypatch):
-    monkeypatch.setattr(pretrained, "BODIES", {NAME: pretrained.BODIES[NAME]})  # the others are slow
+    monkeypatch.setattr(pretrained, "BODIES", {NAME: pretrained.BODIES[NAME]})  # others: slow
     with pytest.raises(InputError, match=said):
         mnist_keras.train(setting.replace(**values))
 
