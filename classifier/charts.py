@@ -294,3 +294,8 @@ def _write_classes(axes: "Axes", classes: Sequence[str], side: int) -> None:
     axes.set_xticks(places, names, **slant)
     axes.set_yticks(places, names)
     axes.tick_params(length=0, labelcolor=INK)
+
+
+def percent(probability: float) -> str:
+    """As text; what isn't certain is never 100%."""
+    return f"{probability:.0%}" if not 0.995 <= probability < 1 else ">99%"

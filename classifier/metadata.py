@@ -127,6 +127,10 @@ def read_metadata(folder: Path) -> dict[str, Any]:
             raise ValueError("it does not describe a network")
         if type(metadata["trained_on"]) is not str:
             raise ValueError("it does not say what the network was trained on")
+        metadata = {
+            "pretrained": None,
+            "pretrained_weights": None,
+        } | metadata  # of an older program
         for name in ("mean_std", "ground"):
             if metadata.setdefault(name, None) is not None:
                 mean, std = metadata[name] = tuple(metadata[name])

@@ -39,18 +39,18 @@ LAYOUT = "one folder a class, as in train/cat/1.png and train/dog/2.png"
 # ---------------------------------------------------------------- found
 
 
-def class_folders(folder: str) -> list[str]:
+def class_folders(folder: str, minimum: int = 2) -> list[str]:
     """The names of the folders that hold pictures, sorted: they are the classes.
 
     Raises:
-        InputError: the folder is missing, or has pictures of fewer than two classes.
+        InputError: the folder is missing, or has pictures of fewer classes than the minimum.
     """
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder; what is expected is {LAYOUT}")
     files = {path.name: files_below(path) for path in visible_entries(folder) if path.is_dir()}
     classes = [name for name, paths in files.items() if any(map(is_picture, paths))]
-    if len(classes) < 2:
-        found = f"pictures of {classes[0]} only" if classes else "no pictures"
+    if len(classes) < minimum:
+        found = f"pictures of {classes[0]} only" if classes else "no pictures in folders of classes"
         raise InputError(f"{folder}: {found}; two classes are needed, {LAYOUT}")
     return classes
 
@@ -98,7 +98,7 @@ def other_endings(paths: Iterable[str | os.PathLike]) -> Counter[str]:
 
 def check_classes(folder: str, classes: list[str]) -> None:
     """Warn if the classes in the folder are not those of the network."""
-    found = set(class_folders(folder))
+    found = set(class_folders(folder, minimum=1))
     for what, names in (("not taught", found - set(classes)), ("not here", set(classes) - found)):
         if names:
             warn(f"{folder}: classes that are {what}: {', '.join(sorted(names))}")

@@ -131,7 +131,7 @@ def mistakes(rows: Sequence[Mistake], path: Path) -> None:
             truth, guess = (
                 charts.fitted(sheet.figure, name, **font) for name in (row.truth, row.guess)
             )
-            caption, end = f"{truth} read as {guess}", f", {row.confidence:.0%}"
+            caption, end = f"{truth} read as {guess}", f", {charts.percent(row.confidence)}"
             if charts.text_width(sheet.figure, caption + end, **font) <= MISTAKE_SIDE:
                 sheet.write(left, top, caption + end, **font)
             else:
@@ -200,11 +200,11 @@ def prediction_sheet(title: str, rows: Sequence["Prediction"], path: Path) -> No
             sheet.paste(row.network_input, left + SIDE + MARGIN, top, SIDE)
             top, color = top + SIDE + 5, charts.ORANGE if row.is_unsure else charts.INK
             sheet.write_name(left, top, width, Path(row.file).name, color=charts.FAINT, size=7)
-            first, second = (row.label, f"  {row.confidence:.0%}"), ("", "")
+            first, second = (row.label, f"  {charts.percent(row.confidence)}"), ("", "")
             if row.is_doubtful:
                 first, second = ((text, "") for text in row.doubt)
             elif row.is_unsure:
-                second = f"or {row.second_guess}", f"  {row.second_confidence:.0%}"
+                second = f"or {row.second_guess}", f"  {charts.percent(row.second_confidence)}"
             style = {"color": color, "size": 9, "weight": "bold"}
             sheet.write_name(left, top + 15, width, *first, **style)
             sheet.write_name(left, top + 33, width, *second, color=color, size=8)
@@ -225,7 +225,7 @@ def page_sheet(title: str, rows: Sequence["Prediction"], path: Path) -> None:
     with new_sheet(path, title, legend, texts, cell, min(2, len(rows))) as (sheet, corners):
         for row, (left, top) in zip(rows, corners, strict=True):
             sheet.write_name(left, top, PAGE_WIDTH, Path(row.file).name, color=charts.FAINT, size=7)
-            sure = row.doubt[0] if row.is_doubtful else f"{row.confidence:.0%}"
+            sure = row.doubt[0] if row.is_doubtful else f"{charts.percent(row.confidence)}"
             end, font = f"  {sure}", {"size": 9, "weight": "bold"}
             sheet.write_name(left, top + 13, PAGE_WIDTH, row.label, end, **font)
             top += 48

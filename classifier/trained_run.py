@@ -58,8 +58,7 @@ def find_run(setting: Any) -> TrainedRun:
     if earlier and folder != own and not setting.restore_model:
         warn(f"{own}: no weights here{earlier}")
     metadata = read_metadata(folder)
-    names = ("img_width", "img_height", "label_nums", "recipe", "mean_std", "ground")
-    names += ("pretrained",)
+    names = ("pretrained", "img_width", "img_height", "label_nums", "recipe", "mean_std", "ground")
     setting = with_metadata(setting, metadata, names, folder)
     if setting.precision == "auto" and metadata.get("precision") == "float32":
         setting = setting.replace(precision="float32")  # so that val_acc is what evaluate finds

@@ -74,6 +74,12 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> int:
                 f"{path}: the name of a weights file must end in .weights.h5"
             ) from error
         first_line = str(error).strip().split("\n")[0]
+        if (
+            "objects could not be loaded" in first_line
+        ):  # Keras's, of an optimizer without its state
+            raise InputError(
+                f"{path}: without the state of this optimizer; an earlier version saved it"
+            ) from error
         raise InputError(f"{path}: damaged ({first_line})") from error
     if misfit:
         raise InputError(

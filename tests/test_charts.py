@@ -493,3 +493,9 @@ def test_the_users_matplotlib_settings_neither_show_nor_change(tmp_path):
         charts.training_curves(epochs([0.9, 0.95]), 0, tmp_path / "styled.png")
         assert dict(matplotlib.rcParams) == before
     assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "styled.png").read_bytes()
+
+
+def test_only_what_is_certain_is_100_percent():
+    assert [charts.percent(p) for p in (0.02, 0.994, 0.995, 0.9999, 1)] == [
+        *("2%", "99%", ">99%", ">99%", "100%")
+    ]

@@ -240,3 +240,9 @@ def test_an_iterator_loads_the_files_that_it_is_told_to(digits):
     images, labels = next(iterator)
     assert file_names(iterator) == names and iterator.samples == len(images) == 3
     assert [name[0] for name in names] == [str(label) for label in labels.argmax(axis=1)]
+
+
+def test_test_pictures_may_be_of_one_class(tmp_path, capsys):
+    save(tmp_path / "cat", "1.png", np.zeros((8, 8), np.uint8))
+    pictures.check_classes(str(tmp_path), ["cat", "dog"])
+    assert capsys.readouterr().err == f"{tmp_path}: classes that are not here: dog\n"

@@ -149,3 +149,10 @@ def test_of_a_run_that_did_not_say_its_network_weights_that_do_not_fit_are_named
     errors = capsys.readouterr().err
     assert "not the weights of this network, whose layer" in errors
     assert "damaged" not in errors
+
+
+def test_a_pretrained_body_that_the_network_lacks_is_refused(copy):
+    with pytest.raises(
+        InputError, match="--pretrained MobileNetV3Small, but the network in .* has"
+    ):
+        find_run(Setting(data_dir=str(copy), pretrained="MobileNetV3Small"))
