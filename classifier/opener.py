@@ -130,7 +130,9 @@ def to_plain_mode(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return to_uint8(image)
     if image.has_transparency_data:
-        return image.convert("RGBA").convert("RGBa")
+        with_alpha = image.convert("RGBA")
+        opaque = with_alpha.getextrema()[3] == (255, 255)  # as a browser's PNG: RGB is read faster
+        return with_alpha.convert("RGB" if opaque else "RGBa")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 

@@ -194,3 +194,11 @@ def test_integers_brighter_than_16_bits_have_no_known_white(tmp_path):
     save(tmp_path, "counts.tiff", np.full((20, 20), 70_000, np.int32))
     with pytest.raises(ValueError, match="pixels of 70000; scale them to 0..65535"):
         decode(str(tmp_path / "counts.tiff"), (20, 20))
+
+
+def test_an_alpha_channel_that_is_opaque_all_over_is_none(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
+    for alpha, mode in ((255, "RGB"), (254, "RGBa")):
+        pixels[..., 3] = alpha
+        save(tmp_path, "a.png", pixels)
+        assert open_picture(str(tmp_path / "a.png")).mode == mode
