@@ -79,6 +79,18 @@ def folder_field(name: str, help: str) -> Field:
     )
 
 
+def side_field(side: str) -> Field:
+    """A field for the width or the height of the network's input."""
+    return Field(
+        # MNIST's own size: nothing is resized.
+        lambda setting: 160 if setting.pretrained else 28,
+        f"{side} of the network's input, in pixels",
+        default_text="28; 160 with --pretrained",
+        minimum=1,
+        maximum=10_000,  # squared, the 100 megapixels of the largest picture that is opened
+    )
+
+
 class Setting:
     """All settings of a run, under the article's names.
 
@@ -92,21 +104,8 @@ class Setting:
     test_dir: str = folder_field("test", "test pictures, one folder a class")
     imp_dir: str = folder_field("tmp", "pictures to predict")
     checkpoint_path: str = folder_field("model_weight", "folder of the checkpoints")
-    # MNIST's own size: nothing is resized. 100 megapixels are the largest picture that is opened.
-    img_width: int = Field(
-        lambda setting: 160 if setting.pretrained else 28,
-        "width of the network's input, in pixels",
-        default_text="28; 160 with --pretrained",
-        minimum=1,
-        maximum=10_000,
-    )
-    img_height: int = Field(
-        lambda setting: 160 if setting.pretrained else 28,
-        "height of the network's input, in pixels",
-        default_text="28; 160 with --pretrained",
-        minimum=1,
-        maximum=10_000,
-    )
+    img_width: int = side_field("width")
+    img_height: int = side_field("height")
     label_nums: int = Field(10, "number of classes; follows the folders that are found", minimum=1)
     # The article's number; MNIST has learned all that it will after 8 (recipe.py).
     epochs: int = Field(

@@ -127,12 +127,12 @@ def read_metadata(folder: Path) -> dict[str, Any]:
             raise ValueError("it does not describe a network")
         if type(metadata["trained_on"]) is not str:
             raise ValueError("it does not say what the network was trained on")
-        metadata = {
-            "pretrained": None,
-            "pretrained_weights": None,
-        } | metadata  # of an older program
+        # Older programs had some of them only.
+        metadata = (
+            dict.fromkeys(("mean_std", "ground", "pretrained", "pretrained_weights")) | metadata
+        )
         for name in ("mean_std", "ground"):
-            if metadata.setdefault(name, None) is not None:
+            if metadata[name] is not None:
                 mean, std = metadata[name] = tuple(metadata[name])
                 if not 0 <= mean <= 1 >= std > 0:
                     raise ValueError(f"{name} is no mean and standard deviation of pixels")

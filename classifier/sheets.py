@@ -225,7 +225,7 @@ def page_sheet(title: str, rows: Sequence["Prediction"], path: Path) -> None:
     with new_sheet(path, title, legend, texts, cell, min(2, len(rows))) as (sheet, corners):
         for row, (left, top) in zip(rows, corners, strict=True):
             sheet.write_name(left, top, PAGE_WIDTH, Path(row.file).name, color=charts.FAINT, size=7)
-            sure = row.doubt[0] if row.is_doubtful else f"{charts.percent(row.confidence)}"
+            sure = row.doubt[0] if row.is_doubtful else charts.percent(row.confidence)
             end, font = f"  {sure}", {"size": 9, "weight": "bold"}
             sheet.write_name(left, top + 13, PAGE_WIDTH, row.label, end, **font)
             top += 48
