@@ -45,6 +45,9 @@ NUMBERS = {
 }
 
 
+Table = dict[int, list[tuple[float, list[str]]]]  # as strokes.STYLES
+
+
 class Style(NamedTuple):
     """A way to write a digit, made ready for drawing many at once."""
 
@@ -55,7 +58,7 @@ class Style(NamedTuple):
     along: np.ndarray  # [samples]: from -1 at the start of the stroke to 1 at its end
 
 
-def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw(count: int, seed: int, table: Table = STYLES) -> tuple[np.ndarray, np.ndarray]:
     """Draw handwritten-looking digits, normalized as MNIST's were.
 
     LeCun, Cortes and Burges (http://yann.lecun.com/exdb/mnist/): "size normalized to fit in a
@@ -63,42 +66,43 @@ def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     "centered in a 28x28 image by computing the center of mass of the pixels".
 
     Args:
-        count: How many digits, 0 or more; the ten labels share them as evenly as they can.
+        count: How many digits, 0 or more; the table's share them as evenly as they can.
         seed: The same seed gives the same digits on every machine, whatever its cores.
+        table: How people write which digits, as strokes.STYLES.
 
     Returns:
         Images, uint8 [count, 28, 28], white ink (255) on black (0), and their labels 0 to 9,
         uint8 [count], shuffled.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
-    labels = rng.permutation(np.arange(count) % 10).astype(np.uint8)
-    ways = _choose_ways(labels, rng.random(count))
+    labels = np.array(list(table), np.uint8)[rng.permutation(np.arange(count) % len(table))]
+    ways = _choose_ways(labels, rng.random(count), table)
     images = np.zeros((count, SIDE, SIDE), np.uint8)
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
         normal = rng.standard_normal((len(labels[part]), sum(NUMBERS.values())))
-        images[part] = _center(_draw_chunk(labels[part], ways[part], normal))
+        images[part] = _center(_draw_chunk(labels[part], ways[part], normal, table))
     return images, labels
 
 
-def _choose_ways(labels, uniform):
+def _choose_ways(labels, uniform, table=STYLES):
     """Each digit's index into the ways to write it, by their shares."""
     ways = np.zeros(len(labels), int)
-    for digit, styles in STYLES.items():
+    for digit, styles in table.items():
         bounds = np.cumsum([share for share, _ in styles])
         of_digit = labels == digit
         ways[of_digit] = np.searchsorted(bounds[:-1], uniform[of_digit] * bounds[-1], side="right")
     return ways
 
 
-def _draw_chunk(labels, ways, normal):
+def _draw_chunk(labels, ways, normal, table=STYLES):
     """Images [n, 28, 28] with the ink in the middle 20x20; normal is [n, all NUMBERS]."""
     ends = np.cumsum(list(NUMBERS.values()))[:-1]
     discs = []
     for digit, way in sorted(set(zip(labels.tolist(), ways.tolist(), strict=True))):
         indices = np.flatnonzero((labels == digit) & (ways == way))
         hand = dict(zip(NUMBERS, np.split(normal[indices], ends, axis=1), strict=True))
-        style = _style(digit, way)
+        style = _style(*table[digit][way][1])
         radius = _pen(style, hand)
         x, y = _fit(*_shape(*_bend(*_trace(style, hand), hand), hand), radius)
         image = np.broadcast_to(indices[:, None], x.shape)
@@ -107,9 +111,9 @@ def _draw_chunk(labels, ways, normal):
 
 
 @cache
-def _style(digit, way):
-    """The Style of an entry of STYLES."""
-    strokes = [_curve(stroke) for stroke in STYLES[digit][way][1]]
+def _style(*strokes):
+    """The Style of a table's strokes."""
+    strokes = [_curve(stroke) for stroke in strokes]
     points = np.concatenate([points for points, _ in strokes])
     weights = np.zeros((sum(len(w) for _, w in strokes), len(points)))
     lifted, looseness = np.ones((2, len(points), 1))

@@ -8,10 +8,12 @@ from PIL import Image
 from classifier.opener import DECODE_ERRORS, decode
 from classifier.pictures import ROTATION_EPOCHS, ImageSet
 from digits import drawn, handwriting
+from digits.strokes import RARE, STYLES
 
 # Drawn digits in an epoch. They have what MNIST's writers hardly wrote: flagged and footed 1s,
 # crossed 7s, angular 6s and 9s. More of them cost accuracy on MNIST (docs/figures.md).
 DRAWN_SHARE, MAX_DRAWN = 1 / 12, 1500
+RARE_SHARE = 0.2  # so many more are written in ways that are rarer yet (strokes.RARE)
 # From 0 to 255: MNIST's images come back within 1 on average, clothes and cats differ by dozens.
 MAX_DIFFERENCE = 4
 
@@ -37,8 +39,10 @@ def with_drawn_digits(image_set: ImageSet, seed: int) -> ImageSet:
     """
     if not image_set.grayscale or image_set.size != (drawn.SIDE, drawn.SIDE):
         return image_set
-    count = ROTATION_EPOCHS * min(int(DRAWN_SHARE * len(image_set.labels)), MAX_DRAWN)
-    images, labels = drawn.draw(count, seed)
+    usual = min(int(DRAWN_SHARE * len(image_set.labels)), MAX_DRAWN)
+    tables = ((usual, STYLES), (int(RARE_SHARE * usual), RARE))
+    parts = [drawn.draw(ROTATION_EPOCHS * count, seed, table) for count, table in tables]
+    images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     by_path = {f"drawn digit {index}": image for index, image in enumerate(images)}
 
     def decode_or_drawn(path: str, size: tuple[int, int]) -> np.ndarray:
@@ -53,5 +57,5 @@ def with_drawn_digits(image_set: ImageSet, seed: int) -> ImageSet:
         labels=np.append(image_set.labels, labels.astype(np.int32)),
         pixels=pixels,
         decode=decode_or_drawn,
-        rotating=count,
+        rotating=len(labels),
     )
