@@ -120,8 +120,11 @@ def _reads_as_much(on_sheet: Solution, whole: Solution) -> bool:
     """Whether the digits on the whole picture are hardly more than those on the sheet.
 
     A table's grain looks like 1s, but is not as dark as what is written, nor of its height. Where
-    no shadow falls on a page, or in a thick 0, is no sheet: there are other digits.
+    no shadow falls on a page, or in a thick 0, is no sheet: there are other digits. A side of a
+    frame is longer than all that is written in it, but no sheet shows nothing but that.
     """
+    if not _shapes(on_sheet) and _shapes(whole) >= ENOUGH:
+        return False
     usual = usual_of(on_sheet.reader)
 
     def total(solution: Solution) -> float:
@@ -136,6 +139,15 @@ def _reads_as_much(on_sheet: Solution, whole: Solution) -> bool:
         return result
 
     return total(on_sheet) >= ALMOST * total(whole)
+
+
+def _shapes(solution: Solution) -> int:
+    """How many likely digits are more than sticks."""
+    reader, blocks = solution.reader, solution.blocks
+    return sum(
+        reader.known[block].is_digit > LIKELY and not is_stick(reader.pieces.box(block))
+        for block in blocks
+    )
 
 
 def _page(solution: Solution, scale: float) -> Page:
