@@ -303,6 +303,19 @@ def test_an_answer_that_comes_after_clear_is_not_shown(start):
     answered(page, "")
 
 
+def test_a_question_that_waits_is_not_asked_about_a_sheet_that_was_cleared(start):
+    page = start(lambda pictures, on_error: time.sleep(0.5) or [answer("7", 0.9)])
+    sheet = page.locator("#sheet").bounding_box()
+    page.mouse.move(sheet["x"] + 60, sheet["y"] + 60)
+    page.mouse.down()
+    page.wait_for_timeout(400)
+    page.mouse.move(sheet["x"] + 90, sheet["y"] + 90)  # so slowly that it is asked about meanwhile
+    page.mouse.up()
+    page.click("#clear")
+    page.wait_for_timeout(1500)
+    answered(page, "")
+
+
 def test_on_a_phone_a_finger_writes_and_all_fits_the_screen_in_chinese(start):
     phone = {"width": 390, "height": 844}
     page = start(viewport=phone, has_touch=True, is_mobile=True, locale="zh-CN")
