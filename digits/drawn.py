@@ -44,7 +44,6 @@ NUMBERS = {
     "press": 3,
 }
 
-
 Table = dict[int, list[tuple[float, list[str]]]]  # as strokes.STYLES
 
 
@@ -71,8 +70,8 @@ def draw(count: int, seed: int, table: Table = STYLES) -> tuple[np.ndarray, np.n
         table: How people write which digits, as strokes.STYLES.
 
     Returns:
-        Images, uint8 [count, 28, 28], white ink (255) on black (0), and their labels 0 to 9,
-        uint8 [count], shuffled.
+        Images, uint8 [count, 28, 28], white ink (255) on black (0), and their labels of the
+        table, uint8 [count], shuffled.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     labels = np.array(list(table), np.uint8)[rng.permutation(np.arange(count) % len(table))]
@@ -85,7 +84,7 @@ def draw(count: int, seed: int, table: Table = STYLES) -> tuple[np.ndarray, np.n
     return images, labels
 
 
-def _choose_ways(labels, uniform, table=STYLES):
+def _choose_ways(labels, uniform, table):
     """Each digit's index into the ways to write it, by their shares."""
     ways = np.zeros(len(labels), int)
     for digit, styles in table.items():
@@ -95,7 +94,7 @@ def _choose_ways(labels, uniform, table=STYLES):
     return ways
 
 
-def _draw_chunk(labels, ways, normal, table=STYLES):
+def _draw_chunk(labels, ways, normal, table):
     """Images [n, 28, 28] with the ink in the middle 20x20; normal is [n, all NUMBERS]."""
     ends = np.cumsum(list(NUMBERS.values()))[:-1]
     discs = []

@@ -123,7 +123,11 @@ def _reads_as_much(on_sheet: Solution, whole: Solution) -> bool:
     no shadow falls on a page, or in a thick 0, is no sheet: there are other digits. A side of a
     frame is longer than all that is written in it, but no sheet shows nothing but that.
     """
-    if not _shapes(on_sheet) and _shapes(whole) >= ENOUGH:
+
+    def shapes(solution: Solution) -> int:
+        return sum(_is_shape(block, solution.reader) for block in solution.blocks)
+
+    if not shapes(on_sheet) and shapes(whole) >= ENOUGH:
         return False
     usual = usual_of(on_sheet.reader)
 
@@ -133,21 +137,16 @@ def _reads_as_much(on_sheet: Solution, whole: Solution) -> bool:
             pieces, sure = solution.reader.pieces, solution.reader.known[block].is_digit
             box, level = pieces.box(block), max(pieces.level[n] for n in block)
             is_alike = 0.5 < height(box) / usual.tall < 2
-            is_likely = sure > LIKELY and not is_stick(box)
-            if level > usual.level / 2 and (is_alike or is_likely):
+            if level > usual.level / 2 and (is_alike or _is_shape(block, solution.reader)):
                 result += sure * _length([box])
         return result
 
     return total(on_sheet) >= ALMOST * total(whole)
 
 
-def _shapes(solution: Solution) -> int:
-    """How many likely digits are more than sticks."""
-    reader, blocks = solution.reader, solution.blocks
-    return sum(
-        reader.known[block].is_digit > LIKELY and not is_stick(reader.pieces.box(block))
-        for block in blocks
-    )
+def _is_shape(block: Block, reader: Reader) -> bool:
+    """Whether it is likely a digit, and more than a stick."""
+    return reader.known[block].is_digit > LIKELY and not is_stick(reader.pieces.box(block))
 
 
 def _page(solution: Solution, scale: float) -> Page:

@@ -7,7 +7,7 @@ import pytest
 
 import digits.drawn
 from digits.drawn import draw
-from digits.strokes import STYLES
+from digits.strokes import RARE, STYLES
 
 
 @pytest.fixture(scope="module")
@@ -120,21 +120,29 @@ def test_digits_lean_left_and_more_of_them_right(drawn):
     assert 0.2 < np.mean(slant < -0.1) < np.mean(slant > 0.1)
 
 
-def test_every_label_has_styles_and_every_style_is_drawn_by_its_share():
-    labels = np.repeat(np.arange(10), 20_000)
-    ways = digits.drawn._choose_ways(labels, np.random.default_rng(0).random(len(labels)))
-    for digit in range(10):
-        shares = np.array([share for share, _ in STYLES[digit]])
+def test_every_label_has_styles():
+    assert list(STYLES) == list(range(10))
+
+
+@pytest.mark.parametrize("table", [STYLES, RARE])
+def test_every_style_is_drawn_by_its_share(table):
+    labels = np.repeat(list(table), 20_000)
+    ways = digits.drawn._choose_ways(labels, np.random.default_rng(0).random(len(labels)), table)
+    for digit, styles in table.items():
+        shares = np.array([share for share, _ in styles])
         drawn_share = np.bincount(ways[labels == digit], minlength=len(shares)) / 20_000
         np.testing.assert_allclose(drawn_share, shares / shares.sum(), atol=0.015)
         assert (drawn_share > 0).all()
 
 
-@pytest.mark.parametrize("digit", range(10))
-def test_styles_of_a_digit_differ_from_each_other(digit):
-    ways = np.arange(len(STYLES[digit]))
+@pytest.mark.parametrize(
+    ("table", "digit"), [(table, digit) for table in (STYLES, RARE) for digit in table]
+)
+def test_styles_of_a_digit_differ_from_each_other(table, digit):
+    ways = np.arange(len(table[digit]))
     steady_hand = np.zeros((len(ways), sum(digits.drawn.NUMBERS.values())))
-    images = digits.drawn._draw_chunk(np.full(len(ways), digit), ways, steady_hand).astype(int)
+    labels = np.full(len(ways), digit)
+    images = digits.drawn._draw_chunk(labels, ways, steady_hand, table).astype(int)
     difference = np.abs(images[:, None] - images).mean((2, 3)) + 255 * np.eye(len(ways))
     assert difference.min() > 1
 
