@@ -84,6 +84,18 @@ def draw(count: int, seed: int, table: Table = STYLES) -> tuple[np.ndarray, np.n
     return images, labels
 
 
+def curves(label: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """The strokes of one digit as a hand draws them: points x, y, float64 [n, 2] each."""
+    (way,) = _choose_ways(np.array([label]), rng.random(1), STYLES)
+    style = _style(*STYLES[label][way][1])
+    normal = rng.standard_normal((1, sum(NUMBERS.values())))
+    ends = np.cumsum(list(NUMBERS.values()))[:-1]
+    hand = dict(zip(NUMBERS, np.split(normal, ends, axis=1), strict=True))
+    x, y = _shape(*_bend(*_trace(style, hand), hand), hand)
+    starts = np.flatnonzero(style.along == -1)[1:]
+    return np.split(np.stack([x[0], y[0]], axis=1), starts)
+
+
 def _choose_ways(labels, uniform, table):
     """Each digit's index into the ways to write it, by their shares."""
     ways = np.zeros(len(labels), int)
@@ -112,7 +124,7 @@ def _draw_chunk(labels, ways, normal, table):
 @cache
 def _style(*strokes):
     """The Style of a table's strokes."""
-    strokes = [_curve(stroke) for stroke in strokes]
+    strokes = [curve(stroke) for stroke in strokes]
     points = np.concatenate([points for points, _ in strokes])
     weights = np.zeros((sum(len(w) for _, w in strokes), len(points)))
     lifted, looseness = np.ones((2, len(points), 1))
@@ -129,7 +141,7 @@ def _style(*strokes):
     return Style((points - middle) / 50, lifted, looseness, weights, np.concatenate(along))
 
 
-def _curve(stroke):
+def curve(stroke):
     """A stroke's points [k, 2] and the weights [samples, k] of a Catmull-Rom curve through them."""
     corner = [point.endswith("!") for point in stroke.split()]
     points = np.array([point.rstrip("!").split(",") for point in stroke.split()], float)

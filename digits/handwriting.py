@@ -7,7 +7,6 @@ scans and Paint drawings; a network trained on MNIST reads those once they have 
 """
 
 import os
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -17,7 +16,6 @@ from classifier.opener import open_picture, upright
 
 WORK_SIDE = 640  # px; a digit a twentieth of the picture high still has 32 px, more than MNIST's 20
 OVERSAMPLING = 6  # a stroke's edge is set to a sixth of a pixel: more reads no better
-MIN_PAGE = 56  # px; two digits on less would be smaller than MNIST's
 BOX_SHARE = 20 / 28  # MNIST's digits fit in 20 of the 28 pixels
 # What whoever uses the network in another program has to know.
 EXPECTED = (
@@ -26,16 +24,6 @@ EXPECTED = (
     "as a photograph of paper, means nothing. In Python, the program's digits/handwriting.py makes "
     'of any picture what is to be given to the network: open_as_mnist("photo.jpg", (28, 28))[1].'
 )
-
-
-class DigitImage(NamedTuple):
-    """A picture taken for one of a digit."""
-
-    digit: np.ndarray  # as MNIST's makers would have made it: uint8 [height, width]
-    has_more: bool  # there is other ink that might be digits as well
-    # How much of the picture's variance it explains that each pixel is either ink or paper, 0 to 1
-    # (Otsu's eta): most of it in a drawing or a photo of paper, little in a photo of things.
-    two_toned: float
 
 
 class NoInkError(ValueError):
@@ -65,35 +53,12 @@ def to_mnist(
     """
     opened = isinstance(picture, Image.Image)
     image = upright(picture, WORK_SIDE) if opened else open_picture(picture, WORK_SIDE)
-    return extract_digit(image, height, width).digit
-
-
-def extract_digit(image: Image.Image, height: int = 28, width: int = 28) -> DigitImage:
-    """What to_mnist makes of a picture that open_picture gave, and whether that can be trusted.
-
-    Raises:
-        NoInkError: the picture is blank.
-    """
-    if _is_mnist_like(image, height, width):
-        return DigitImage(np.asarray(image.convert("L")), False, 1.0)
+    if is_mnist_like(image, height, width):
+        return np.asarray(image.convert("L"))
     contrast, sure, weak = _find_ink(on_paper(image))
     # a stroke goes on where the pen was lifted a little, but does not start there (hysteresis)
     ink = ndimage.binary_propagation(contrast > sure, np.ones((3, 3)), mask=contrast > weak)
-    digit = _digit_of(ink, contrast)
-    return DigitImage(
-        render(contrast / (2 * weak), digit, height, width),
-        _has_more(digit, ink),
-        _explained(contrast, contrast > sure),
-    )
-
-
-def _has_more(digit: np.ndarray, ink: np.ndarray) -> bool:
-    if max(ink.shape) <= MIN_PAGE:
-        return False
-    others, _ = ndimage.label(ink & ~digit, np.ones((3, 3)))
-    # a quarter of its size: digits on one picture differ by less, specks by more
-    least = _long_side(box_of(digit)) / 4
-    return any(_long_side(box) >= least for box in ndimage.find_objects(others))
+    return render(contrast / (2 * weak), _digit_of(ink, contrast), height, width)
 
 
 def open_as_mnist(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
@@ -102,7 +67,7 @@ def open_as_mnist(path: str, size: tuple[int, int]) -> tuple[Image.Image, np.nda
     return picture, np.repeat(to_mnist(picture, *size)[..., None], 3, axis=-1)
 
 
-def _is_mnist_like(image: Image.Image, height: int, width: int) -> bool:
+def is_mnist_like(image: Image.Image, height: int, width: int) -> bool:
     """Whether the picture is already what the steps below would make, give or take a pixel."""
     if image.size != (width, height) or image.mode == "RGBa":
         return False
@@ -144,13 +109,6 @@ def _find_ink(pixels: np.ndarray) -> tuple[np.ndarray, float, float]:
     contrast = without_ruling(contrast, floor)
     sure = ink_threshold(contrast, floor)
     return contrast, sure, max(floor, 0.7 * sure)
-
-
-def _explained(values: np.ndarray, mask: np.ndarray) -> float:
-    """The share of the values' variance that is between those in the mask and the others."""
-    share = mask.mean()
-    between = share * (1 - share) * (values[mask].mean() - values[~mask].mean()) ** 2
-    return float(between / values.var())
 
 
 def inside_dark_edges(pixels: np.ndarray) -> tuple[slice, slice]:

@@ -22,16 +22,10 @@ from classifier.sheets import PAGE_WIDTH
 from classifier.trained_run import TrainedRun
 from digits import handwriting, page
 from digits.drawn import SIDE
-from digits.judge import load_judge
-from digits.page import Digit, Page
-from digits.search import Network
-from digits.sheet import find_sheet
+from digits.finder import Finder, load_finder
+from digits.page import Digit, Network, Page, find_digits
 
 DIGITS = list("0123456789")
-# Below it a picture may show things. Of 438 people's pictures of a digit one has less, of 427
-# photographs of things five in six; 0.65 makes four more digits unsure and no photograph.
-TWO_TONED = 0.55
-EVEN = 0.5  # a picture of more tones shows a digit or none, as likely the one as the other
 # Of MNIST's test images 68 are answered with less certainty; 16 of these answers are wrong.
 UNSURE = 0.9
 
@@ -51,21 +45,18 @@ def reader(run: TrainedRun, model: keras.Model) -> Reader:
     """
     clean, classes = cleans_up(run), run.metadata["classes"]
     if clean and classes == DIGITS and run.image_size == (SIDE, SIDE):
-        return digit_reader(model, load_judge())
+        return digit_reader(model, load_finder())
     preprocess = handwriting.open_as_mnist if clean else picture_opener(run.setting.recipe)
     preprocess = functools.partial(preprocess, size=run.image_size)
     return functools.partial(predict_files, model, classes, preprocess)
 
 
-def digit_reader(model: keras.Model, is_digit: Network) -> Reader:
+def digit_reader(model: keras.Model, finder: Finder) -> Reader:
     """A function from files to what is on them: one digit, or several if there are two or more.
-
-    A small look is enough for most pictures of one digit; only where it finds more ink than the
-    digit's, or no digit, the picture is read as a page.
 
     Args:
         model: reads digits: float32 [n, 28, 28, 3] in 0..1 to probabilities [n, 10].
-        is_digit: the judge: uint8 [n, 28, 28] to the chance, float32 [n], that it is one digit.
+        finder: as finder.load_finder gives it.
     """
 
     def probabilities(images: np.ndarray) -> np.ndarray:
@@ -73,104 +64,91 @@ def digit_reader(model: keras.Model, is_digit: Network) -> Reader:
 
     def read(files: list[Picture], on_error: OnError = warn_not_predicted) -> list[Prediction]:
         """A prediction for each picture that can be read; on_error is called with the others."""
-        looks = {}
+        pages = {}
 
         def look(file: Picture) -> tuple[Image.Image, np.ndarray]:
-            picture = open_picture(file, handwriting.WORK_SIDE)
-            first = extract_digit(picture)
-            looks[file] = picture.size, first
-            return picture, np.repeat(first.digit[..., None], 3, axis=-1)
+            picture = open_picture(file, page.WORK_SIDE)
+            found = find_digits(picture, finder, probabilities) or unlikely_digit(picture)
+            pages[file] = found
+            return picture, np.repeat(found.digits[0].image[..., None], 3, axis=-1)
 
-        seen = load_pictures(files, look, on_error)
-        if not seen:
-            return []
-        rows = classify(model, seen, DIGITS)
-        judged = is_digit(np.stack([picture.pixels[..., 0] for picture in seen]))
-        for place, (row, sure) in enumerate(zip(rows, judged, strict=True)):
-            size, first = looks[row.file]
-            several = None
-            if page.may_be_page(size, first.has_more, sure):
-                several = of_page(row.file, probabilities, is_digit, sure)
-            rows[place] = several or of_one(row, first.two_toned, float(sure))
+        rows = classify(model, load_pictures(files, look, on_error), DIGITS)
+        for place, row in enumerate(rows):
+            found = pages[row.file]
+            if found.pattern == "0":
+                rows[place] = of_one(row, found.digits[0].is_digit)
+            else:
+                rows[place] = of_page(row.file, found, probabilities)
         return rows
 
     return read
 
 
-def extract_digit(picture: Image.Image) -> handwriting.DigitImage:
-    """The picture taken for one of a digit; or the sheet that lies on it, if it has no ink."""
-    try:
-        return handwriting.extract_digit(picture)
-    except handwriting.NoInkError:
-        if sheet := find_sheet(picture):
-            return handwriting.extract_digit(sheet.image)
-        raise
+def unlikely_digit(picture: Image.Image) -> Page:
+    """All ink of a picture on which no digit was found, as one that is none.
+
+    Raises:
+        NoInkError: the picture is blank.
+    """
+    image = handwriting.to_mnist(picture)
+    return Page([Digit(0, 0, (0, 0, *picture.size), 0.0, image)], "0")
 
 
-def of_one(row: Prediction, two_toned: float, is_digit: float) -> Prediction:
+def of_one(row: Prediction, is_digit: float) -> Prediction:
     """The network's answer, unsure also if the picture may show no digit."""
-    if two_toned < TWO_TONED:
-        is_digit = min(is_digit, EVEN)
     return row._replace(is_unsure=is_unsure(row.confidence, is_digit), is_digit=is_digit)
 
 
-def is_unsure(confidence: float | np.ndarray, is_digit: float | np.ndarray) -> bool | np.ndarray:
-    return (confidence < UNSURE) | (is_digit <= EVEN)
+def is_unsure(confidence: float, is_digit: float) -> bool:
+    return confidence < UNSURE or is_digit <= page.EVEN
 
 
-def of_page(
-    file: Picture, probabilities: Network, is_digit: Network, sure: float
-) -> Prediction | None:
-    """What is on a picture of several digits, or on a sheet; None if a small look sees it better.
+def of_page(file: Picture, found: Page, probabilities: Network) -> Prediction:
+    """What is on a picture of several digits, or of one among signs.
 
     Args:
         file: the picture.
-        probabilities: the network that reads.
-        is_digit: the judge.
-        sure: how likely it was one digit at a small look.
+        found: its digits.
+        probabilities: the network that reads: uint8 [n, 28, 28] to float32 [n, 10].
     """
-    image = open_picture(file, page.WORK_SIDE)
-    size = page.full_size(file)
-    found = page.read_page(image, probabilities, is_digit, size)
-    if len(found.digits) < (1 if found.on_sheet and sure < page.LIKELY else 2):
-        return None
-    parts = tuple(part_of(digit) for digit in found.digits)
-    least = min(found.digits, key=lambda digit: digit.confidence)
+    image, width = open_picture(file, page.WORK_SIDE), page.full_size(file)[0]
+    enlarged = width / image.width
+    answers = probabilities(np.stack([digit.image for digit in found.digits]))
+    parts = tuple(
+        part_of(digit, answer, enlarged)
+        for digit, answer in zip(found.digits, answers, strict=True)
+    )
+    least = min(parts, key=lambda part: part.confidence)
     framed = on_white(image)
     pencil = ImageDraw.Draw(framed)
     for digit in found.digits:
-        box = [side * image.width / size[0] for side in digit.box]
-        pencil.rectangle(box, outline="red", width=max(1, image.width // 100))
+        pencil.rectangle(digit.box, outline="red", width=max(1, image.width // 100))
     return Prediction(
         file,
-        found.text,
+        found.text(part.label for part in parts),
         least.confidence,
-        with_second_guess(found, least),
+        found.text(part.second_guess if part is least else part.label for part in parts),
         least.second_confidence,
         thumbnail(image, PAGE_WIDTH),
         thumbnail(framed),
         parts,
-        size[0],
+        width,
         is_unsure=any(part.is_unsure for part in parts),
         is_digit=min(part.is_digit for part in parts),
     )
 
 
-def with_second_guess(found: Page, least: Digit) -> str:
-    """The text of a page, but for the digit that is the least sure."""
-    labels = iter(str(digit.second if digit is least else digit.label) for digit in found.digits)
-    return "".join(letter if letter in " ?" else next(labels) for letter in found.text)
-
-
-def part_of(digit: Digit) -> Detection:
+def part_of(digit: Digit, probabilities: np.ndarray, enlarged: float) -> Detection:
+    """What the network says of a digit; its box in a picture so many times as large."""
+    first, second = np.argsort(probabilities)[:-3:-1]
     return Detection(
         digit.row,
         digit.position,
-        digit.box,
-        str(digit.label),
-        digit.confidence,
-        str(digit.second),
-        digit.second_confidence,
-        is_unsure(digit.confidence, digit.is_digit),
+        tuple(round(side * enlarged) for side in digit.box),
+        str(first),
+        float(probabilities[first]),
+        str(second),
+        float(probabilities[second]),
+        is_unsure(float(probabilities[first]), digit.is_digit),
         digit.is_digit,
     )

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import on_the_processor, write_digits
 
@@ -110,24 +111,40 @@ def mnist(mnist_idx, scratch) -> Path:
 
 @pytest.fixture(scope="session")
 def shipped():
-    """The network that reads digits and the judge of what is one, both as they ship."""
-    from digits.judge import load_judge  # TensorFlow, which most tests do without
+    """The network that reads digits and the finder of them, both as they ship."""
+    from digits.finder import load_finder  # TensorFlow, which most tests do without
     from tests.networks import shipped_model
 
-    return shipped_model(), load_judge()
+    return shipped_model(), load_finder()
 
 
 @pytest.fixture(scope="session")
-def networks(shipped):
-    """The same two as functions: uint8 [n, 28, 28] to float32 [n, 10], and to float32 [n]."""
-    from tests.networks import as_functions
+def probabilities(shipped):
+    """The network that reads as a function: uint8 [n, 28, 28] to float32 [n, 10]."""
+    from tests.networks import as_function
 
-    return as_functions(*shipped)
+    return as_function(shipped[0])
+
+
+@pytest.fixture(scope="session")
+def read_page(shipped, probabilities):
+    """What is on a picture: a function from a Pillow image to the page and its text."""
+    from classifier.opener import upright
+    from digits import page
+
+    def read(image):
+        found = page.find_digits(upright(image, page.WORK_SIDE), shipped[1], probabilities)
+        if not found:
+            return page.Page([], ""), ""
+        answers = probabilities(np.stack([digit.image for digit in found.digits]))
+        return found, found.text(map(str, answers.argmax(axis=1)))
+
+    return read
 
 
 @pytest.fixture(scope="session")
 def read_file(shipped):
-    """What predict says of a picture file: a function to a Prediction, None if it has no ink."""
+    """What predict says of a picture file: a function to a Prediction, None if it has no digit."""
     from digits.reading import digit_reader
 
     read = digit_reader(*shipped)

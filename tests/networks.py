@@ -1,4 +1,4 @@
-"""Networks for tests and measurements: the two that ship, as functions; one that is narrow."""
+"""Networks for tests and measurements: the one that ships, as a function; one that is narrow."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,14 +30,16 @@ def shipped_model(weights: str | None = None) -> keras.Model:
     return mnist_keras.load_network(trained_run.find_run(setting), grayscale=True)[0]
 
 
-def as_functions(model: keras.Model, judge: Network) -> tuple[Network, Network]:
-    """The network that reads, uint8 [n, 28, 28] to float32 [n, 10], and the judge, to [n]."""
+def as_function(model: keras.Model) -> Network:
+    """The network that reads, uint8 [n, 28, 28] to float32 [n, 10]."""
 
     def probabilities(images: np.ndarray) -> np.ndarray:
-        colours = np.repeat(images[..., None], 3, axis=-1)
-        return model.predict_on_batch(to_model_input(rescale(colours)))
+        colors = np.repeat(images[..., None], 3, axis=-1)
+        starts = range(0, len(images), BATCH)
+        batches = (to_model_input(rescale(colors[start : start + BATCH])) for start in starts)
+        return np.concatenate([model.predict_on_batch(batch) for batch in batches])
 
-    return _in_batches(probabilities), _in_batches(judge)
+    return probabilities
 
 
 def narrow(setting: Setting) -> keras.Model:
@@ -52,11 +54,3 @@ def narrow(setting: Setting) -> keras.Model:
             layers.Dense(setting.label_nums, activation="softmax", dtype="float32"),
         ]
     )
-
-
-def _in_batches(network: Network) -> Network:
-    def answer(images: np.ndarray) -> np.ndarray:
-        starts = range(0, len(images), BATCH)
-        return np.concatenate([np.asarray(network(images[n : n + BATCH])) for n in starts])
-
-    return answer

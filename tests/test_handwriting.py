@@ -17,8 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from classifier.opener import MAX_PIXELS
 from digits import handwriting
 from digits.drawn import draw
-from digits.handwriting import NoInkError, extract_digit, ink_threshold, ruled_lines, to_mnist
-from tests.pages import draw_pole
+from digits.handwriting import NoInkError, ink_threshold, ruled_lines, to_mnist
 
 # a 2 with a flourish: neither symmetric nor centred, so that no flip or turn goes unnoticed
 TWO = [(0.15, 0.25), (0.4, 0.05), (0.7, 0.2), (0.6, 0.45), (0.15, 0.95), (0.95, 0.85)]
@@ -331,11 +330,6 @@ def test_photographed_digits_look_as_the_digits_themselves(rng):
     likeness = [alike(to_mnist(photograph(digit, rng)), digit) for digit in digits]
     assert np.mean(np.array(likeness) > 0.75) >= 0.95
     assert np.median(likeness) > 0.9
-
-
-def test_ink_and_paper_are_two_tones_and_a_picture_of_things_has_more(rng):
-    assert extract_digit(noisy(written(), rng, 8)).two_toned > 0.9
-    assert extract_digit(draw_pole()).two_toned < 0.6
 
 
 # ---------------------------------------------------------------- blank, odd and broken pictures

@@ -4,15 +4,15 @@ import csv
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import mnist_keras
-from digits.page import Digit, Page
-from digits.reading import EVEN, digit_reader, with_second_guess
+from classifier.predictions import Prediction
+from digits.page import EVEN, Page
+from digits.reading import of_one
 from mnist_keras import predict
 from setting import Setting
 from tests.networks import DATA
-from tests.pages import draw_pole
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,8 @@ def test_all_digits_of_a_page_are_read_row_by_row(page, answers):
     assert row.is_digit == min(part.is_digit for part in row.detections)
 
 
-def test_a_second_guess_has_the_signs_and_spaces_too():
-    digits = [
-        Digit(0, place, (0, 0, 9, 9), label, 0.6, 5, 0.3, 1.0)
-        for place, label in enumerate((8, 3, 2))
-    ]
-    assert with_second_guess(Page(digits, "8?3 2"), digits[1]) == "8?5 2"
+def test_a_text_has_the_signs_and_spaces_too():
+    assert Page([], "0?0 0").text("832") == "8?3 2"
 
 
 def test_a_second_table_has_a_line_a_digit_with_its_place(page, answers):
@@ -82,27 +78,26 @@ def test_one_digit_is_one_digit_and_sure(page, answers):
     assert row.label == page[2] and not row.detections and not row.is_unsure
 
 
-def test_what_the_judge_takes_for_no_digit_is_not_sure(page, shipped):
-    read = digit_reader(shipped[0], lambda images: np.full(len(images), 0.1, np.float32))
-    (row,) = read([str(page[0] / "single.png")])
-    assert row.label == page[2] and row.is_unsure and row.is_digit == pytest.approx(0.1)
-    assert row.confidence > 0.9  # if it is one, it is plainly that one
+def test_what_is_hardly_a_digit_is_not_sure():
+    answer = Prediction("7.png", "7", 0.99, "1", 0.01, None, None)
+    assert not of_one(answer, 0.9).is_unsure
+    assert of_one(answer, EVEN).is_unsure and of_one(answer, EVEN).confidence == 0.99
 
 
-def test_a_picture_of_more_than_two_tones_is_not_answered_for_sure(tmp_path, shipped):
-    draw_pole().save(tmp_path / "pole.png")
-    read = digit_reader(shipped[0], lambda images: np.ones(len(images), np.float32))
-    (row,) = read([str(tmp_path / "pole.png")])
-    assert row.label == "1" and row.is_unsure and row.is_digit == EVEN
+def test_ink_that_is_no_digit_is_answered_unsurely(read_file, tmp_path):
+    page = Image.new("L", (300, 200), 255)
+    ImageDraw.Draw(page).line([(20, 30), (280, 40), (150, 180), (20, 30)], fill=0, width=9)
+    page.save(tmp_path / "triangle.png")
+    answer = read_file(tmp_path / "triangle.png")
+    assert answer.is_unsure
 
 
-def test_a_digit_on_grainy_paper_is_sure(tmp_path, shipped):
+def test_a_digit_on_grainy_paper_is_sure(tmp_path, read_file):
     digit = Image.open(DATA / "tmp" / "8.png").convert("L").resize((168, 168))
     grain = np.random.default_rng(0).normal(0, 17, (168, 168))
     paper = 200 - 80 / 255 * np.asarray(digit, float) + grain
     Image.fromarray(np.clip(paper, 0, 255).astype(np.uint8)).save(tmp_path / "grainy.png")
-    read = digit_reader(shipped[0], lambda images: np.ones(len(images), np.float32))
-    (row,) = read([str(tmp_path / "grainy.png")])
+    row = read_file(tmp_path / "grainy.png")
     assert row.label == "8" and not row.is_unsure
 
 

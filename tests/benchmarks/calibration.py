@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from classifier.idx import decode_part
-from digits.judge import load_judge
+from digits.finder import load_finder
 from digits.reading import digit_reader
-from tests.networks import as_functions, shipped_model
+from tests.networks import as_function, shipped_model
 
 from .pages import pictures_in
 from .runs import idx_folder
@@ -26,16 +26,16 @@ def calibration(work_dir: Path, folder: Path, weights: list[str]) -> None:
         folder: pictures of one digit, whose names begin with it.
         weights: files of the networks, each with its model.json beside it.
     """
-    files, judge = [str(file) for file in pictures_in(folder)], load_judge()
+    files, finder = [str(file) for file in pictures_in(folder)], load_finder()
     images, labels = (np.asarray(part) for part in decode_part(idx_folder(), "test"))
     mnist, people = {}, {}
     for file in weights:
         model = shipped_model(file)
-        probabilities = as_functions(model, judge)[0](images)
+        probabilities = as_function(model)(images)
         loss = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
         name = Path(file).parent.name
         mnist[name] = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-        rows = digit_reader(model, judge)(files)
+        rows = digit_reader(model, finder)(files)
         right = [row.label == Path(row.file).name[0] for row in rows]
         people[name] = np.array([row.confidence for row in rows]), np.array(right)
         errors = [expected_error(*answers[name]) for answers in (mnist, people)]

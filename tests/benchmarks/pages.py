@@ -11,12 +11,10 @@ import numpy as np
 from PIL import Image
 
 from classifier.idx import decode_part
-from classifier.opener import open_picture, upright
 from classifier.predictions import Prediction
-from digits import handwriting, page
-from digits.judge import load_judge
-from digits.reading import UNSURE, digit_reader, extract_digit, is_unsure
-from tests.networks import Network, as_functions, shipped_model
+from digits.finder import load_finder
+from digits.reading import digit_reader
+from tests.networks import shipped_model
 from tests.pages import KINDS, NO_DIGITS, distance, draw_nothing, draw_page
 
 from .runs import idx_folder
@@ -34,14 +32,14 @@ def pages(work_dir: Path, folder: Path, single: Path, weights: str | None, count
         weights: others than those that ship.
         count: how many pages, and pictures without a digit, are drawn of each kind.
     """
-    model, judge = shipped_model(weights), load_judge()
-    read, networks = digit_reader(model, judge), as_functions(model, judge)
+    model, finder = shipped_model(weights), load_finder()
+    read = digit_reader(model, finder)
     of_several(folder, read)
-    of_one(single, read, networks)
+    of_one(single, read)
     images, labels = (np.asarray(part) for part in decode_part(idx_folder(), "test"))
-    of_mnist(images, labels, networks)
-    of_drawn(images, labels, networks, count)
-    of_none(work_dir, read, networks, count)
+    of_mnist(work_dir, images, labels, read)
+    of_drawn(work_dir, images, labels, read, count)
+    of_none(work_dir, read, count)
     speed(work_dir, images, read)
 
 
@@ -57,7 +55,7 @@ def of_several(folder: Path, read: Read) -> None:
     print(f"{folder}: {right} of {len(files)} wholly right, digit error rate {errors / digits:.2%}")
 
 
-def of_one(folder: Path, read: Read, networks: tuple[Network, Network]) -> None:
+def of_one(folder: Path, read: Read) -> None:
     files = pictures_in(folder)
     one = right = unsure = 0
     for file, row in zip(files, each(read, files), strict=True):
@@ -66,56 +64,56 @@ def of_one(folder: Path, read: Read, networks: tuple[Network, Network]) -> None:
             print(f"{file.name}: {row and f'{row.label} ({row.confidence:.0%})'}")
         one += row is not None and not row.detections
         right, unsure = right + is_right, unsure + (not is_sure(row))
-    probabilities = networks[0](np.stack([_seen(file) for file in files]))
-    before = int((probabilities.max(axis=1) < UNSURE).sum())
-    print(
-        f"{folder}: {one} of {len(files)} are exactly one digit, {right} right, {unsure} unsure "
-        f"({before} without the judge)"
-    )
+    print(f"{folder}: {one} of {len(files)} are exactly one digit, {right} right, {unsure} unsure")
 
 
-def of_mnist(images: np.ndarray, labels: np.ndarray, networks: tuple[Network, Network]) -> None:
-    probabilities, is_digit = networks[0](images), networks[1](images)
-    before = probabilities.max(axis=1) < UNSURE
-    unsure = is_unsure(probabilities.max(axis=1), is_digit)
-    wrong = probabilities.argmax(axis=1) != labels
+def of_mnist(work_dir: Path, images: np.ndarray, labels: np.ndarray, read: Read) -> None:
+    """Every tenth of MNIST's test images."""
+    files, truths = [], {}
+    for number in range(0, len(images), 10):
+        file = work_dir / f"{number}.png"
+        Image.fromarray(images[number]).save(file)
+        files.append(file)
+        truths[str(file)] = str(labels[number])
+    rows = [row for row in each(read, files) if row]
+    wrong = [row for row in rows if row.label != truths[row.file]]
     print(
-        f"MNIST's test images: {unsure.mean():.2%} unsure ({before.mean():.2%} without the judge), "
-        f"{wrong.sum()} wrong, {(wrong & ~unsure).sum()} of them sure"
+        f"MNIST's test images: {len(files) - sum(map(is_sure, rows))} of {len(files)} unsure, "
+        f"{len(wrong)} wrong, {sum(map(is_sure, wrong))} of them sure"
     )
 
 
 def of_drawn(
-    images: np.ndarray, labels: np.ndarray, networks: tuple[Network, Network], count: int
+    work_dir: Path, images: np.ndarray, labels: np.ndarray, read: Read, count: int
 ) -> None:
     """Pages of MNIST's test digits, which no network has learned from."""
     totals = np.zeros(3, int)
+    file = work_dir / "page.png"
     for kind in KINDS:
         rng = np.random.default_rng(42)
         sums = np.zeros(3, int)
         for _ in range(count):
             image, rows = draw_page(kind, rng, images, labels)
-            found = page.read_page(upright(image, page.WORK_SIDE), *networks)
-            wrong = distance("".join(rows), "".join(str(digit.label) for digit in found.digits))
+            image.save(file)
+            (row,) = each(read, [file])
+            wrong = distance("".join(rows), row.label.replace(" ", "") if row else "")
             sums += [not wrong, wrong, sum(map(len, rows))]
         print(f"drawn, {kind}: {sums[0]} of {count} wholly right, {sums[1] / sums[2]:.1%}")
         totals += sums
     print(f"drawn pages: {totals[0]} of {count * len(KINDS)}, {totals[1] / totals[2]:.2%}")
 
 
-def of_none(work_dir: Path, read: Read, networks: tuple[Network, Network], count: int) -> None:
+def of_none(work_dir: Path, read: Read, count: int) -> None:
     total = 0
     for kind in NO_DIGITS:
         rng = np.random.default_rng(7)
-        sure = before = 0
+        sure = 0
         for _ in range(count):
             file = work_dir / "none.png"
             draw_nothing(kind, rng).save(file)
             (row,) = each(read, [file])
             sure += is_sure(row)
-            if row:
-                before += networks[0](_seen(file)[None]).max() >= UNSURE
-        print(f"no digit, {kind}: {sure} of {count} called one for sure ({before} by one network)")
+        print(f"no digit, {kind}: {sure} of {count} called one for sure")
         total += sure
     print(f"no digit: {total / count / len(NO_DIGITS):.1%} called one for sure")
 
@@ -136,10 +134,6 @@ def speed(work_dir: Path, images: np.ndarray, read: Read) -> None:
         (row,) = read([str(file)])
         seconds.append(time.monotonic() - start)
     print(f"a hundred digits on 12 megapixels: {min(seconds):.2f} s, {len(row.detections)} found")
-
-
-def _seen(file: Path) -> np.ndarray:
-    return extract_digit(open_picture(file, handwriting.WORK_SIDE)).digit
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -1,0 +1,102 @@
+"""The ink of a digit that was found, as MNIST's makers would have seen it.
+
+The finder says coarsely which ink belongs to a digit; where a stroke ends shows the picture itself:
+halfway between the paper beside it and the digit's own ink.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from digits import handwriting
+from digits.finder import INK_STRIDE
+from digits.finding import MARGIN, Mark, View, in_picture
+
+AROUND = 6  # px of the view around a digit's box, for its soft edge
+PERHAPS = 0.25  # likely is ink that is kept out of what the paper is taken from
+NEAR = 0.35  # of a digit's height: so far away the paper is taken from
+CORE, EDGE = 0.6, 0.15  # of a pixel that the finder gives to the digit: plainly, and hardly
+CELL = 4  # px of the view in which the paper is taken together: it is smooth
+
+
+class Cut(NamedTuple):
+    """A digit that was cut out."""
+
+    image: np.ndarray  # as MNIST's makers would have made it: uint8 [28, 28], white ink on black
+    # How much of the variance around it is explained by each pixel being either ink or paper, 0 to
+    # 1 (Otsu's eta): most of it on paper and in drawings, little in photographs of things.
+    two_toned: float
+
+
+def cut_out(marks: list[Mark], pixels: np.ndarray, view: View) -> list[Cut]:
+    """Cut digits out of a picture.
+
+    Args:
+        marks: of the view.
+        pixels: the whole picture, uint8 [height, width, 3].
+        view: what finding.find gives for it.
+    """
+    if not marks:
+        return []
+    paper = _paper(view)
+    return [_cut_out(mark, pixels, view, paper) for mark in marks]
+
+
+def _cut_out(mark: Mark, pixels: np.ndarray, view: View, paper: np.ndarray) -> Cut:
+    box = left, top, right, bottom = in_picture(mark, view, AROUND)
+    mine = _enlarged(view.owner == mark.number, INK_STRIDE, box, view)
+    others = _enlarged((view.owner > 0) & (view.owner != mark.number), INK_STRIDE, box, view)
+    bands = [_enlarged(band, CELL, box, view) for band in np.moveaxis(paper, 2, 0)]
+    contrast = pixels[top:bottom, left:right] - np.stack(bands, axis=-1)
+    core = mine >= min(CORE, mine.max())
+    strength = np.abs(contrast[core]).sum(axis=1)
+    ink = contrast[core][strength >= np.median(strength)].mean(axis=0)
+    # 0 is paper, 1 is as much unlike it as the ink
+    level = contrast @ ink / max(float(ink @ ink), 1e-6)
+    # the finder marks the rim of a thick stroke, too thick for it
+    near = ndimage.binary_fill_holes(mine > EDGE) & (mine >= others)
+    shape = near & (level > 0.5)
+    two_toned = _explained(level[others < EDGE], shape[others < EDGE])
+    if not shape.any():  # its ink is no other than the paper: all that the finder knows is where
+        shape, level = core, core.astype(np.float32)
+    image = handwriting.render(np.where(near, level, 0).astype(np.float32), shape, 28, 28)
+    return Cut(image, two_toned)
+
+
+def _explained(values: np.ndarray, mask: np.ndarray) -> float:
+    """The share of the values' variance that is between those in the mask and the others."""
+    share = mask.mean() if mask.size else 0
+    if not 0 < share < 1:
+        return 0.0
+    between = share * (1 - share) * (values[mask].mean() - values[~mask].mean()) ** 2
+    return float(between / values.var())
+
+
+def _enlarged(
+    values: np.ndarray, stride: int, box: tuple[int, int, int, int], view: View
+) -> np.ndarray:
+    """What lies in a box of the picture, a value a pixel, of values for `stride` px of the view."""
+    left, top, right, bottom = (
+        (side * scale + MARGIN) / stride for side, scale in zip(box, 2 * view.scale, strict=True)
+    )
+    x, y = max(0, int(left) - 2), max(0, int(top) - 2)
+    part = Image.fromarray(values[y : int(bottom) + 3, x : int(right) + 3].astype(np.float32))
+    size, inner = (box[2] - box[0], box[3] - box[1]), (left - x, top - y, right - x, bottom - y)
+    return np.asarray(part.resize(size, Image.Resampling.BILINEAR, inner))
+
+
+def _paper(view: View) -> np.ndarray:
+    """The paper's color, float32 [h / CELL, w / CELL, 3]: the mean of what is near and no ink."""
+    free = ~ndimage.binary_dilation(view.ink > PERHAPS, np.ones((3, 3)))
+    free = np.kron(free, np.ones((INK_STRIDE, INK_STRIDE), np.float32))[..., None]
+    height, width = (length // CELL for length in free.shape[:2])
+    reach = max(1.0, NEAR * np.median([mark.size for mark in view.marks]) / CELL)
+    sums = []
+    for values in (view.image * free, free):
+        cells = values.reshape(height, CELL, width, CELL, -1).mean(axis=(1, 3))
+        sums.append(ndimage.gaussian_filter(cells, (reach, reach, 0), mode="nearest"))
+    usual = np.median(view.image[free[..., 0] > 0], axis=0) if free.any() else 255.0
+    little = 1e-3  # where all is ink the paper is as elsewhere
+    return ((sums[0] + little * usual) / (sums[1] + little)).astype(np.float32)

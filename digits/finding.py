@@ -1,0 +1,238 @@
+"""Where the digits are on a picture: what the finder marks, looked at in the size that shows most.
+
+The finder knows digits of 14 to 80 pixels. So a picture is looked at in several sizes, each half
+as large again as the one before, and the one in which most is found is kept: the digits on a page
+differ less in size than those that the finder knows.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+from scipy.spatial import cKDTree
+from scipy.special import logit, softmax
+
+from digits.finder import INK_STRIDE, MULTIPLE, STRIDE, Finder, Maps
+
+# px of the picture's longer side; in the last a digit a fiftieth of the page high has 32
+SIDES = (64, 100, 160, 256, 400, 640, 1024, 1600)
+# A picture is enlarged so many times at most, since nothing is seen better then, and a small one,
+# in which digits may be as small as the finder knows them, to so many px.
+ENLARGED, BLURRED, SMALL = 1.3, 2.3, 100
+PATIENCE = 3  # sizes in which less than half as much is found: then larger ones are not looked at
+MARGIN = 16  # px around the picture, in its border's color
+POSSIBLE = 0.2  # heat of a middle is looked at
+PLAIN = 0.6  # heat is plainly a digit or sign; such are written by one pen, mostly
+# A logistic regression of what 24,000 marks on 1,800 drawn pages are: a digit, a sign, nothing. The
+# weights are for the heat of a digit and of a sign, for how much surer than of the plain ones the
+# finder is of the mark's ink, all as logits, and for 1.
+WEIGHTS = np.array(
+    [[1.47, -0.68, 0.16, 0.3], [-0.44, 1.3, 0.71, 0.98], [-1.02, -0.62, -0.87, -1.28]]
+)
+FOUND = 0.5  # likely is what is found; what is less so than 0.5 is unsure
+# A digit a quarter as likely as a sign is one: people write stranger ones than the finder saw.
+STRANGE = 0.25
+INKED = 0.4  # likely is what is ink
+REACH = 28.0  # px by which ink may miss the middle that it belongs to
+# Two marks are of one digit if so much of a box lies in the other's, or if their middles are no
+# farther apart than so much of both together.
+DOUBLED, SAME = 0.5, 0.2
+FEWEST = 4  # pixels of ink: less is a dot
+BEST_HEIGHT = 38.0  # px, in the middle of what the finder knows
+LESS = 0.1  # times as much as a digit counts what looks like a sign: it may be one all the same
+FREE, SPREAD = 0.55, 0.35  # factors of e by which a digit may differ from it, and does less well
+
+
+class Mark(NamedTuple):
+    """A digit or sign in a view."""
+
+    number: int  # of its ink in View.owner
+    box: tuple[int, int, int, int]  # left, top, right, bottom in pixels of the view
+    middle: tuple[float, float]  # where its ink says that the middle is, likewise
+    heat: tuple[float, float]  # that the finder gives a digit's, and a sign's, middle there
+    ink: float  # how likely its ink is such, on the mean
+    is_digit: float = 0.0  # how likely, 0 to 1, among the other marks
+    is_sign: float = 0.0
+
+    @property
+    def is_likely_digit(self) -> bool:
+        return self.is_digit >= STRANGE * self.is_sign
+
+    @property
+    def size(self) -> float:
+        """A digit's height in pixels of the view, a sign's longer side: a dash is as large as it.
+
+        Of what is wider than two digits half its width.
+        """
+        left, top, right, bottom = self.box
+        return max(bottom - top, (right - left) / (2 if self.is_likely_digit else 1))
+
+
+class View(NamedTuple):
+    """A picture in one size, and what is marked there."""
+
+    image: np.ndarray  # uint8 [h, w, 3], with its margin
+    size: tuple[int, int]  # width and height of the picture
+    scale: tuple[float, float]  # pixels of the view to one of the picture: across, down
+    ink: np.ndarray  # float32 [h / 2, w / 2]: how likely it is ink of a digit or sign
+    owner: np.ndarray  # int32 [h / 2, w / 2]: the number of the mark whose ink it is, or 0
+    marks: list[Mark]
+
+
+def find(pixels: np.ndarray, finder: Finder) -> View:
+    """The view of a picture in which most is marked.
+
+    Args:
+        pixels: uint8 [height, width, 3].
+        finder: as finder.load_finder gives it.
+    """
+    longest = max(pixels.shape[:2])
+    largest = max(SIDES[0], min(BLURRED * longest, SMALL), ENLARGED * longest)
+    best, most, worse = None, -1.0, 0
+    for side in SIDES:
+        if side > largest or worse == PATIENCE:
+            break
+        view = _view(pixels, side, finder)
+        total = _total(view)
+        if total > most:
+            best, most, worse = view, total, 0
+        elif total < most / 2 and any(mark.is_likely_digit for mark in best.marks):
+            worse += 1
+    return best
+
+
+def _resized(pixels: np.ndarray, side: int) -> tuple[np.ndarray, tuple[float, float]]:
+    """The picture with its longer side so long, in a margin; and how much smaller it is."""
+    height, width = pixels.shape[:2]
+    factor = side / max(height, width)
+    size = [max(8, round(length * factor)) for length in (width, height)]
+    how = Image.Resampling.BOX if factor < 1 else Image.Resampling.BICUBIC
+    small = np.asarray(Image.fromarray(pixels).resize(size, how))
+    whole = [-(-(length + 2 * MARGIN) // MULTIPLE) * MULTIPLE for length in small.shape[:2]]
+    image = np.empty((*whole, 3), np.uint8)
+    image[:] = border_color(small)
+    image[MARGIN : MARGIN + size[1], MARGIN : MARGIN + size[0]] = small
+    return image, (size[0] / width, size[1] / height)
+
+
+def border_color(image: np.ndarray) -> np.ndarray:
+    """The median color of a picture's rim, uint8 [3]: what surrounds it most likely."""
+    rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    return np.median(rim, axis=0).astype(np.uint8)
+
+
+def _view(pixels: np.ndarray, side: int, finder: Finder) -> View:
+    """The picture with its longer side so long, and what the finder marks in it."""
+    image, scale = _resized(pixels, side)
+    maps = finder(image)
+    peaks = _peaks(maps.places.max(axis=-1))
+    while True:
+        owner = _owners(maps, peaks)
+        marks = _judged(_marks(maps, peaks, owner))
+        dropped = _doubled(marks) or [
+            mark for mark in marks if mark.is_digit + mark.is_sign < FOUND
+        ]
+        if not dropped:
+            return View(image, pixels.shape[1::-1], scale, maps.ink, owner, marks)
+        peaks = np.delete(peaks, [mark.number - 1 for mark in dropped], axis=0)
+
+
+def _peaks(likely: np.ndarray) -> np.ndarray:
+    """Rows and columns [n, 2] of what is likelier than POSSIBLE, and than the eight around it."""
+    return np.argwhere((likely > POSSIBLE) & (likely == ndimage.maximum_filter(likely, 3)))
+
+
+def _owners(maps: Maps, peaks: np.ndarray) -> np.ndarray:
+    """Whose each pixel of ink is, int32 as maps.ink: 1 for the first peak, 0 for none."""
+    owner = np.zeros(maps.ink.shape, np.int32)
+    places = np.nonzero(maps.ink > INKED)
+    if len(peaks) and len(places[0]):
+        away, nearest = cKDTree((peaks + 0.5) * STRIDE).query(_middles(maps, *places))
+        owner[places] = np.where(away < REACH, nearest + 1, 0)
+    return owner
+
+
+def _middles(maps: Maps, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Where these pixels of ink say that their digit's middle is: rows and columns of the view."""
+    places = np.stack([rows, columns], axis=1)
+    return (places + 0.5) * INK_STRIDE + maps.offsets[rows, columns, ::-1]
+
+
+def _marks(maps: Maps, peaks: np.ndarray, owner: np.ndarray) -> list[Mark]:
+    """Those of the peaks that have ink."""
+    marks = []
+    for number, box in enumerate(ndimage.find_objects(owner, len(peaks)), 1):
+        if box is None or (owner[box] == number).sum() < FEWEST:
+            continue
+        down, across = box
+        rows, columns = np.nonzero(owner[box] == number)
+        y, x = _middles(maps, rows + down.start, columns + across.start).mean(axis=0).tolist()
+        sides = (across.start, down.start, across.stop, down.stop)
+        box = tuple(INK_STRIDE * n for n in sides)
+        heat = tuple(maps.places[tuple(peaks[number - 1])].tolist())
+        ink = float(maps.ink[down, across][rows, columns].mean())
+        marks.append(Mark(number, box, (x, y), heat, ink))
+    return marks
+
+
+def _judged(marks: list[Mark]) -> list[Mark]:
+    """The marks with how likely they are digits and signs."""
+    plain = [mark.ink for mark in marks if max(mark.heat) > PLAIN]
+    judged = []
+    for mark in marks:
+        surer = _logit(mark.ink) - _logit(np.median(plain)) if plain else 0
+        is_digit, is_sign, _ = softmax(WEIGHTS @ [*_logit(mark.heat), surer, 1]).tolist()
+        judged.append(mark._replace(is_digit=is_digit, is_sign=is_sign))
+    return judged
+
+
+def _logit(likely):
+    return logit(np.clip(likely, 1e-4, 1 - 1e-4))  # float32 rounds what is nearly sure to 1
+
+
+def _doubled(marks: list[Mark]) -> list[Mark]:
+    """Marks of a digit that a likelier one marks, too."""
+    doubled, kept = [], []
+    for mark in sorted(marks, key=lambda mark: -max(mark.heat)):
+        (doubled if any(_are_one(mark, other) for other in kept) else kept).append(mark)
+    return doubled
+
+
+def _are_one(a: Mark, b: Mark) -> bool:
+    """Whether one lies mostly in the other's box, or their ink points to the same middle."""
+    longest = max(max(a.box[n + 2], b.box[n + 2]) - min(a.box[n], b.box[n]) for n in (0, 1))
+    away = max(abs(m - n) for m, n in zip(a.middle, b.middle, strict=True))
+    return away < SAME * longest or _shared(a.box, b.box) > DOUBLED
+
+
+def _shared(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
+    """How much of the smaller of two boxes the other covers."""
+    width, height = (min(a[n + 2], b[n + 2]) - max(a[n], b[n]) for n in (0, 1))
+    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return max(0, width) * max(0, height) / min(areas)
+
+
+def _total(view: View) -> float:
+    """How much is found, as length in the picture, so that an 8 is worth more than its halves.
+
+    What has about the size that the finder knows best counts most.
+    """
+    total = 0.0
+    for mark in view.marks:
+        odd = max(0, abs(np.log(mark.size / BEST_HEIGHT)) - FREE) / SPREAD
+        heat = mark.heat[0] if mark.is_likely_digit else LESS * mark.heat[1]
+        total += heat * mark.size / view.scale[1] * np.exp(-(odd**2) / 2)
+    return total
+
+
+def in_picture(mark: Mark, view: View, around: int = 0) -> tuple[int, int, int, int]:
+    """The mark's box, and so many pixels of the view around it, in whole pixels of the picture."""
+    (left, top, right, bottom), (across, down) = mark.box, view.scale
+    width, height = view.size
+    return (
+        max(0, int((left - around - MARGIN) / across)),
+        max(0, int((top - around - MARGIN) / down)),
+        min(width, int(np.ceil((right + around - MARGIN) / across))),
+        min(height, int(np.ceil((bottom + around - MARGIN) / down))),
+    )
