@@ -5,6 +5,7 @@ What takes seconds to make only one file needs: side by side, a file's tests run
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -107,6 +108,13 @@ def mnist(mnist_idx, scratch) -> Path:
     """A data_dir with all of MNIST, as mnist_parser writes it."""
     mnist_parser.parse(scratch / "mnist_data", str(mnist_idx))
     return scratch / "mnist_data"
+
+
+@pytest.fixture(autouse=True)
+def precision():
+    """Every test begins in float32: a training chooses its own precision, and leaves it."""
+    if keras := sys.modules.get("keras"):
+        keras.mixed_precision.set_dtype_policy("float32")
 
 
 @pytest.fixture(scope="session")

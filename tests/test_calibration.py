@@ -32,15 +32,6 @@ def drawn(probabilities):
     return np.array([RNG.choice(len(row), p=row / row.sum()) for row in probabilities])
 
 
-@pytest.fixture(autouse=True)
-def float32():
-    """Whatever a training of another test left: in bfloat16 two likely classes may be even."""
-    before = keras.mixed_precision.dtype_policy()
-    keras.mixed_precision.set_dtype_policy("float32")
-    yield
-    keras.mixed_precision.set_dtype_policy(before)
-
-
 @pytest.fixture
 def model():
     return network(layers.Dense(3, activation="softmax"))

@@ -1,6 +1,5 @@
 """The finder of digits ships small, and its file can be made anew."""
 
-import keras
 import numpy as np
 import pytest
 
@@ -38,15 +37,7 @@ def test_targets_say_where_which_digit_and_where_a_sign_is():
     assert middles[1].tolist() == [16, 32]
 
 
-@pytest.fixture
-def precision():
-    """A training chooses its own; here it is the one before again."""
-    before = keras.mixed_precision.dtype_policy()
-    yield
-    keras.mixed_precision.set_dtype_policy(before)
-
-
-def test_training_makes_a_finder(tmp_path, monkeypatch, precision):
+def test_training_makes_a_finder(tmp_path, monkeypatch):
     for name, value in (("PART", 4), ("SHAPES", 60), ("BATCH", 4), ("EVERY", 1)):
         monkeypatch.setattr(train_finder, name, value)
     monkeypatch.setattr(train_finder, "cpu_count", lambda: 1)
