@@ -17,8 +17,8 @@ from digits.finder import INK_STRIDE, MULTIPLE, STRIDE, Finder, Maps
 
 # px of the picture's longer side; in the last a digit a fiftieth of the page high has 32
 SIDES = (64, 100, 160, 256, 400, 640, 1024, 1600)
-# A picture is enlarged so many times at most, since nothing is seen better then, and a small one,
-# in which digits may be as small as the finder knows them, to so many px.
+# A picture is enlarged so many times at most, since nothing is seen better then; a small one, in
+# which digits may be as small as the finder knows them, more often, to so many px.
 ENLARGED, BLURRED, SMALL = 1.3, 2.3, 100
 PATIENCE = 3  # sizes in which less than half as much is found: then larger ones are not looked at
 MARGIN = 16  # px around the picture, in its border's color
@@ -30,7 +30,7 @@ PLAIN = 0.6  # heat is plainly a digit or sign; such are written by one pen, mos
 WEIGHTS = np.array(
     [[1.47, -0.68, 0.16, 0.3], [-0.44, 1.3, 0.71, 0.98], [-1.02, -0.62, -0.87, -1.28]]
 )
-FOUND = 0.5  # likely is what is found; what is less so than 0.5 is unsure
+FOUND = 0.5  # likely to be a digit or sign is what is found
 # A digit a quarter as likely as a sign is one: people write stranger ones than the finder saw.
 STRANGE = 0.25
 INKED = 0.4  # likely is what is ink
@@ -50,7 +50,7 @@ class Mark(NamedTuple):
     number: int  # of its ink in View.owner
     box: tuple[int, int, int, int]  # left, top, right, bottom in pixels of the view
     middle: tuple[float, float]  # where its ink says that the middle is, likewise
-    heat: tuple[float, float]  # that the finder gives a digit's, and a sign's, middle there
+    heat: tuple[float, float]  # of a digit's, and of a sign's, middle there, 0 to 1
     ink: float  # how likely its ink is such, on the mean
     is_digit: float = 0.0  # how likely, 0 to 1, among the other marks
     is_sign: float = 0.0
@@ -216,7 +216,8 @@ def _shared(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float
 def _total(view: View) -> float:
     """How much is found, as length in the picture, so that an 8 is worth more than its halves.
 
-    What has about the size that the finder knows best counts most.
+    What has about the size that the finder knows best counts most, and heat, not likelihood: where
+    digits are seen in several sizes all are likely, and they are hottest in the best.
     """
     total = 0.0
     for mark in view.marks:

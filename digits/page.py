@@ -22,14 +22,9 @@ SMALLEST, LARGEST = 0.35, 2.6  # of the usual size of the marks: people's sizes 
 # So sure is the network that reads of angular 4s, which look like signs; of a plus it is less so.
 SURELY = 0.997
 EVEN = 0.5  # as likely a digit as none
-# A logistic curve through how many are digits of the marks on 250 drawn pages, by the finder's
-# likelihood: 0.26 of those with 0.35, 0.60, 0.84, 0.96, 0.98, 0.99 of the next tenths.
-AS_LIKELY, STEEPNESS = 0.425, 13.0
-# Where none of several marks is so likely a digit, nor so large a share of the picture's longer
-# side, they are specks, or a texture.
+# Several marks are specks if none is so likely a digit, nor so large a share of the picture's side.
 SPECKS, SPECK = 0.8, 0.05
 TWO_TONED = 0.6  # less has one in two hundred of people's digits, and most of what things show
-
 
 Network = Callable[[np.ndarray], np.ndarray]
 
@@ -73,6 +68,9 @@ def find_digits(image: Image.Image, finder: Finder, probabilities: Network) -> P
         image: as opener.open_picture gives it, at most WORK_SIDE pixels a side.
         finder: as finder.load_finder gives it.
         probabilities: the network that reads: uint8 [n, 28, 28] to float32 [n, 10].
+
+    Raises:
+        NoInkError: the picture is transparent all over.
     """
     pixels = np.clip(on_paper(image), 0, 255).astype(np.uint8)
     view = find(pixels, finder)
@@ -100,6 +98,7 @@ def find_digits(image: Image.Image, finder: Finder, probabilities: Network) -> P
 
 
 def _are_specks(marks: list[Mark], view: View) -> bool:
+    """Whether they are several, small and unlikely: dust, or the grain of paper seen from near."""
     largest = SPECK * max(view.image.shape)
     return len(marks) > 1 and all(mark.is_digit < SPECKS and mark.size < largest for mark in marks)
 
@@ -121,7 +120,7 @@ def _surely_read(view: View, pixels: np.ndarray, probabilities: Network) -> list
 
 
 def _is_digit(mark: Mark, cut: Cut) -> float:
-    """How likely it is a digit: the finder's likelihood is no share of how many are."""
+    """How likely it is a digit: no more than none if its surroundings are no paper with ink."""
     return mark.is_digit if cut.two_toned >= TWO_TONED else min(mark.is_digit, EVEN)
 
 
