@@ -216,14 +216,15 @@ def _shared(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float
 def _total(view: View) -> float:
     """How much is found, as length in the picture, so that an 8 is worth more than its halves.
 
-    What has about the size that the finder knows best counts most, and heat, not likelihood: where
-    digits are seen in several sizes all are likely, and they are hottest in the best.
+    What has about the size that the finder knows best counts most, and heat more than likelihood:
+    where digits are likely in several sizes they are hottest in the best.
     """
     total = 0.0
     for mark in view.marks:
         odd = max(0, abs(np.log(mark.size / BEST_HEIGHT)) - FREE) / SPREAD
-        heat = mark.heat[0] if mark.is_likely_digit else LESS * mark.heat[1]
-        total += heat * mark.size / view.scale[1] * np.exp(-(odd**2) / 2)
+        digit, sign = mark.heat
+        plain = digit * np.sqrt(mark.is_digit) if mark.is_likely_digit else LESS * sign
+        total += plain * mark.size / view.scale[1] * np.exp(-(odd**2) / 2)
     return total
 
 

@@ -92,6 +92,12 @@ def test_ink_that_is_no_digit_is_answered_unsurely(read_file, tmp_path):
     assert answer.is_unsure
 
 
+def test_the_pictures_that_ship_are_read_for_sure(read_file):
+    for file in (DATA / "tmp").iterdir():
+        answer = read_file(file)
+        assert (answer.label, answer.is_unsure) == (file.stem, False)
+
+
 def test_a_digit_on_grainy_paper_is_sure(tmp_path, read_file):
     digit = Image.open(DATA / "tmp" / "8.png").convert("L").resize((168, 168))
     grain = np.random.default_rng(0).normal(0, 17, (168, 168))
