@@ -20,6 +20,7 @@ SIDES = (64, 100, 160, 256, 400, 640, 1024, 1600)
 # A picture is enlarged so many times at most, since nothing is seen better then; a small one, in
 # which digits may be as small as the finder knows them, more often, to so many px.
 ENLARGED, BLURRED, SMALL = 1.3, 2.3, 100
+STEP = 1.35  # times the last size: if it may be so much larger, it is looked at in that, too
 PATIENCE = 3  # sizes in which less than half as much is found: then larger ones are not looked at
 MARGIN = 16  # px around the picture, in its border's color
 POSSIBLE = 0.2  # heat of a middle is looked at
@@ -90,8 +91,11 @@ def find(pixels: np.ndarray, finder: Finder) -> View:
     longest = max(pixels.shape[:2])
     largest = max(SIDES[0], min(BLURRED * longest, SMALL), ENLARGED * longest)
     best, most, worse = None, -1.0, 0
-    for side in SIDES:
-        if side > largest or worse == PATIENCE:
+    sides = [side for side in SIDES if side <= largest]
+    if largest > STEP * sides[-1] and sides[-1] < SIDES[-1]:
+        sides.append(round(largest))
+    for side in sides:
+        if worse == PATIENCE:
             break
         view = _view(pixels, side, finder)
         total = _total(view)
@@ -178,13 +182,17 @@ def _marks(maps: Maps, peaks: np.ndarray, owner: np.ndarray) -> list[Mark]:
 
 def _judged(marks: list[Mark]) -> list[Mark]:
     """The marks with how likely they are digits and signs."""
-    plain = [mark.ink for mark in marks if max(mark.heat) > PLAIN]
-    judged = []
-    for mark in marks:
-        surer = _logit(mark.ink) - _logit(np.median(plain)) if plain else 0
-        is_digit, is_sign, _ = softmax(WEIGHTS @ [*_logit(mark.heat), surer, 1]).tolist()
-        judged.append(mark._replace(is_digit=is_digit, is_sign=is_sign))
-    return judged
+    if not marks:
+        return []
+    ink = _logit([mark.ink for mark in marks])
+    plain = [max(mark.heat) > PLAIN for mark in marks]
+    surer = ink - np.median(ink[plain]) if any(plain) else np.zeros(len(ink))
+    heats = _logit([mark.heat for mark in marks])
+    likely = softmax(np.column_stack([heats, surer, np.ones(len(ink))]) @ WEIGHTS.T, axis=1)
+    return [
+        mark._replace(is_digit=is_digit, is_sign=is_sign)
+        for mark, (is_digit, is_sign, _) in zip(marks, likely.tolist(), strict=True)
+    ]
 
 
 def _logit(likely):
@@ -193,24 +201,25 @@ def _logit(likely):
 
 def _doubled(marks: list[Mark]) -> list[Mark]:
     """Marks of a digit that a likelier one marks, too."""
-    doubled, kept = [], []
-    for mark in sorted(marks, key=lambda mark: -max(mark.heat)):
-        (doubled if any(_are_one(mark, other) for other in kept) else kept).append(mark)
+    marks = sorted(marks, key=lambda mark: -max(mark.heat))
+    boxes = np.array([mark.box for mark in marks], float).reshape(-1, 4)
+    middles = np.array([mark.middle for mark in marks]).reshape(-1, 2)
+    doubled, kept = [], np.zeros(len(marks), bool)
+    for n, mark in enumerate(marks):
+        kept[n] = not _are_one(boxes[n], middles[n], boxes[kept], middles[kept]).any()
+        if not kept[n]:
+            doubled.append(mark)
     return doubled
 
 
-def _are_one(a: Mark, b: Mark) -> bool:
-    """Whether one lies mostly in the other's box, or their ink points to the same middle."""
-    longest = max(max(a.box[n + 2], b.box[n + 2]) - min(a.box[n], b.box[n]) for n in (0, 1))
-    away = max(abs(m - n) for m, n in zip(a.middle, b.middle, strict=True))
-    return away < SAME * longest or _shared(a.box, b.box) > DOUBLED
-
-
-def _shared(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
-    """How much of the smaller of two boxes the other covers."""
-    width, height = (min(a[n + 2], b[n + 2]) - max(a[n], b[n]) for n in (0, 1))
-    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
-    return max(0, width) * max(0, height) / min(areas)
+def _are_one(box: np.ndarray, middle: np.ndarray, boxes: np.ndarray, middles: np.ndarray):
+    """Whether one lies mostly in the other's box, or their ink points to one middle: bool [n]."""
+    outer = np.maximum(box[2:], boxes[:, 2:]) - np.minimum(box[:2], boxes[:, :2])
+    inner = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    shared = np.prod(np.maximum(inner, 0), axis=1) / np.minimum(areas, np.prod(box[2:] - box[:2]))
+    away = np.abs(middles - middle).max(axis=1, initial=0)
+    return (away < SAME * outer.max(axis=1, initial=0)) | (shared > DOUBLED)
 
 
 def _total(view: View) -> float:
