@@ -30,18 +30,17 @@ class Cut(NamedTuple):
     two_toned: float
 
 
-def cut_out(marks: list[Mark], pixels: np.ndarray, view: View) -> list[Cut]:
-    """Cut digits out of a picture.
+def cut_out(pixels: np.ndarray, view: View) -> list[Cut]:
+    """Cut what is marked out of a picture, in the order of the view's marks.
 
     Args:
-        marks: of the view.
         pixels: the whole picture, uint8 [height, width, 3].
         view: what finding.find gives for it.
     """
-    if not marks:
+    if not view.marks:
         return []
     paper = _paper(view)
-    return [_cut_out(mark, pixels, view, paper) for mark in marks]
+    return [_cut_out(mark, pixels, view, paper) for mark in view.marks]
 
 
 def _cut_out(mark: Mark, pixels: np.ndarray, view: View, paper: np.ndarray) -> Cut:

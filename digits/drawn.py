@@ -88,9 +88,7 @@ def curves(label: int, rng: np.random.Generator) -> list[np.ndarray]:
     """The strokes of one digit as a hand draws them: points x, y, float64 [n, 2] each."""
     (way,) = _choose_ways(np.array([label]), rng.random(1), STYLES)
     style = _style(*STYLES[label][way][1])
-    normal = rng.standard_normal((1, sum(NUMBERS.values())))
-    ends = np.cumsum(list(NUMBERS.values()))[:-1]
-    hand = dict(zip(NUMBERS, np.split(normal, ends, axis=1), strict=True))
+    hand = _hand(rng.standard_normal((1, sum(NUMBERS.values()))))
     x, y = _shape(*_bend(*_trace(style, hand), hand), hand)
     starts = np.flatnonzero(style.along == -1)[1:]
     return np.split(np.stack([x[0], y[0]], axis=1), starts)
@@ -106,13 +104,18 @@ def _choose_ways(labels, uniform, table):
     return ways
 
 
+def _hand(normal):
+    """The numbers [n, all NUMBERS] by their kinds."""
+    ends = np.cumsum(list(NUMBERS.values()))[:-1]
+    return dict(zip(NUMBERS, np.split(normal, ends, axis=1), strict=True))
+
+
 def _draw_chunk(labels, ways, normal, table):
     """Images [n, 28, 28] with the ink in the middle 20x20; normal is [n, all NUMBERS]."""
-    ends = np.cumsum(list(NUMBERS.values()))[:-1]
     discs = []
     for digit, way in sorted(set(zip(labels.tolist(), ways.tolist(), strict=True))):
         indices = np.flatnonzero((labels == digit) & (ways == way))
-        hand = dict(zip(NUMBERS, np.split(normal[indices], ends, axis=1), strict=True))
+        hand = _hand(normal[indices])
         style = _style(*table[digit][way][1])
         radius = _pen(style, hand)
         x, y = _fit(*_shape(*_bend(*_trace(style, hand), hand), hand), radius)

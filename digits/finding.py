@@ -24,7 +24,7 @@ STEP = 1.35  # times the last size: if it may be so much larger, it is looked at
 PATIENCE = 3  # sizes in which less than half as much is found: then larger ones are not looked at
 MARGIN = 16  # px around the picture, in its border's color
 POSSIBLE = 0.2  # heat of a middle is looked at
-PLAIN = 0.6  # heat is plainly a digit or sign; such are written by one pen, mostly
+HOT = 0.6  # heat is plainly a digit or sign; such are written by one pen, mostly
 # A logistic regression of what 24,000 marks on 1,800 drawn pages are: a digit, a sign, nothing. The
 # weights are for the heat of a digit and of a sign, for how much surer than of the plain ones the
 # finder is of the mark's ink, all as logits, and for 1.
@@ -88,13 +88,8 @@ def find(pixels: np.ndarray, finder: Finder) -> View:
         pixels: uint8 [height, width, 3].
         finder: as finder.load_finder gives it.
     """
-    longest = max(pixels.shape[:2])
-    largest = max(SIDES[0], min(BLURRED * longest, SMALL), ENLARGED * longest)
     best, most, worse = None, -1.0, 0
-    sides = [side for side in SIDES if side <= largest]
-    if largest > STEP * sides[-1] and sides[-1] < SIDES[-1]:
-        sides.append(round(largest))
-    for side in sides:
+    for side in _sides(max(pixels.shape[:2])):
         if worse == PATIENCE:
             break
         view = _view(pixels, side, finder)
@@ -104,6 +99,15 @@ def find(pixels: np.ndarray, finder: Finder) -> View:
         elif total < most / 2 and any(mark.is_likely_digit for mark in best.marks):
             worse += 1
     return best
+
+
+def _sides(longest: int) -> list[int]:
+    """In which sizes a picture is looked at whose longer side has so many pixels."""
+    largest = max(SIDES[0], min(BLURRED * longest, SMALL), ENLARGED * longest)
+    sides = [side for side in SIDES if side <= largest]
+    if largest > STEP * sides[-1] and sides[-1] < SIDES[-1]:
+        sides.append(round(largest))
+    return sides
 
 
 def _resized(pixels: np.ndarray, side: int) -> tuple[np.ndarray, tuple[float, float]]:
@@ -185,7 +189,7 @@ def _judged(marks: list[Mark]) -> list[Mark]:
     if not marks:
         return []
     ink = _logit([mark.ink for mark in marks])
-    plain = [max(mark.heat) > PLAIN for mark in marks]
+    plain = [max(mark.heat) > HOT for mark in marks]
     surer = ink - np.median(ink[plain]) if any(plain) else np.zeros(len(ink))
     heats = _logit([mark.heat for mark in marks])
     likely = softmax(np.column_stack([heats, surer, np.ones(len(ink))]) @ WEIGHTS.T, axis=1)

@@ -74,7 +74,8 @@ def find_digits(image: Image.Image, finder: Finder, probabilities: Network) -> P
     """
     pixels = np.clip(on_paper(image), 0, 255).astype(np.uint8)
     view = find(pixels, finder)
-    marks = _surely_read(view, pixels, probabilities)
+    cuts = dict(zip((mark.number for mark in view.marks), cut_out(pixels, view), strict=True))
+    marks = _surely_read(view.marks, cuts, probabilities)
     marks = [mark for mark in marks if mark.is_likely_digit or mark.is_sign > EVEN]
     if _are_specks(marks, view):
         return None
@@ -87,13 +88,13 @@ def find_digits(image: Image.Image, finder: Finder, probabilities: Network) -> P
         for number, row in enumerate(rows)
         for position, mark in enumerate(mark for mark in row if mark.is_likely_digit)
     ]
-    cuts = cut_out([mark for *_, mark in places], pixels, view)
     if len(places) == 1 and is_mnist_like(image, drawn.SIDE, drawn.SIDE):
-        cuts = [Cut(np.asarray(image.convert("L")), 1.0)]
-    digits = [
-        Digit(row, position, in_picture(mark, view), _is_digit(mark, cut), cut.image)
-        for (row, position, mark), cut in zip(places, cuts, strict=True)
-    ]
+        cuts[places[0][-1].number] = Cut(np.asarray(image.convert("L")), 1.0)
+    digits = []
+    for row, position, mark in places:
+        cut = cuts[mark.number]
+        is_digit = _is_digit(mark, cut)
+        digits.append(Digit(row, position, in_picture(mark, view), is_digit, cut.image))
     return Page(digits, " ".join(map(_pattern, rows)))
 
 
@@ -103,19 +104,18 @@ def _are_specks(marks: list[Mark], view: View) -> bool:
     return len(marks) > 1 and all(mark.is_digit < SPECKS and mark.size < largest for mark in marks)
 
 
-def _surely_read(view: View, pixels: np.ndarray, probabilities: Network) -> list[Mark]:
-    """The view's marks; what looks like a sign, but is read for sure, is a digit: angular 4s."""
-    doubtful = [mark for mark in view.marks if mark.is_sign > mark.is_digit]
+def _surely_read(marks: list[Mark], cuts: dict[int, Cut], probabilities: Network) -> list[Mark]:
+    """The marks; what looks like a sign, but is read for sure, is a digit: angular 4s."""
+    doubtful = [mark.number for mark in marks if mark.is_sign > mark.is_digit]
     if not doubtful:
-        return view.marks
-    images = np.stack([cut.image for cut in cut_out(doubtful, pixels, view)])
-    is_read = probabilities(images).max(axis=1) >= SURELY
-    read = {mark.number for mark, is_sure in zip(doubtful, is_read, strict=True) if is_sure}
+        return marks
+    likeliest = probabilities(np.stack([cuts[number].image for number in doubtful])).max(axis=1)
+    read = {number for number, likely in zip(doubtful, likeliest, strict=True) if likely >= SURELY}
     return [
         mark._replace(is_digit=mark.is_digit + mark.is_sign, is_sign=0.0)
         if mark.number in read
         else mark
-        for mark in view.marks
+        for mark in marks
     ]
 
 

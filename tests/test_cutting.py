@@ -31,12 +31,11 @@ def view_of(picture, own, others=None):
     box = (2 * columns.min(), 2 * rows.min(), 2 * columns.max() + 2, 2 * rows.max() + 2)
     ink = (owner > 0).astype(np.float32)
     mark = Mark(1, tuple(map(int, box)), (0.0, 0.0), (0.9, 0.0), 1.0, is_digit=0.9)
-    return mark, View(image, picture.shape[1::-1], (1.0, 1.0), ink, owner, [mark])
+    return View(image, picture.shape[1::-1], (1.0, 1.0), ink, owner, [mark])
 
 
 def cut(picture, own, others=None):
-    mark, view = view_of(picture, own, others)
-    return cut_out([mark], picture, view)[0].image
+    return cut_out(picture, view_of(picture, own, others))[0].image
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +55,9 @@ def test_it_looks_as_mnists_makers_would_have_made_it(plain):
     assert plain[:, 14:].sum() > plain[14:, 14:].sum()  # the bar is above
 
 
-@pytest.mark.parametrize("paper", [(255, 255, 255), (250, 220, 60), (60, 60, 70)])
-@pytest.mark.parametrize("color", [(20, 20, 20), (200, 30, 30), (255, 255, 255)])
+@pytest.mark.parametrize("paper", [(250, 250, 255), (250, 220, 60), (60, 60, 70)])
+@pytest.mark.parametrize("color", [(20, 20, 20), (200, 30, 30), (140, 255, 140)])
 def test_ink_and_paper_may_have_any_color(paper, color, plain):
-    if color == paper:
-        return
     own = seven().mean(axis=2) < 130
     assert alike(cut(seven(color, paper), own), plain) > 0.97
 
@@ -93,10 +90,8 @@ def test_a_coarse_mark_is_enough(plain):
 def test_ink_on_paper_is_two_tones_and_a_picture_of_things_has_more():
     picture = seven()
     own = picture.mean(axis=2) < 130
-    mark, view = view_of(picture, own)
-    assert cut_out([mark], picture, view)[0].two_toned > 0.9
+    assert cut_out(picture, view_of(picture, own))[0].two_toned > 0.9
     things = np.random.default_rng(0).integers(0, 255, (8, 6, 3)).astype(np.uint8)
     things = np.kron(things, np.ones((10, 10, 1), np.uint8))
     things[own] = 30
-    mark, view = view_of(things, own)
-    assert cut_out([mark], things, view)[0].two_toned < 0.6
+    assert cut_out(things, view_of(things, own))[0].two_toned < 0.6
