@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from classifier.files import atomic_file
+
 SHIPPED = Path(__file__).parent.parent / "mnist_data" / "shipped" / "finder.npz"
 STRIDE, INK_STRIDE = 4, 2  # pixels of the picture to one of `places`, of `ink`
 MULTIPLE = 32  # height and width of what the network sees are multiples of it
@@ -30,7 +32,13 @@ class Maps(NamedTuple):
     offsets: np.ndarray  # [h / 2, w / 2, 2]: how far its middle is, to the right and down, in px
 
 
-Finder = Callable[[np.ndarray], Maps]  # of uint8 [h, w, 3], both multiples of 32
+class Finder(NamedTuple):
+    """The trained finder."""
+
+    maps: Callable[[np.ndarray], Maps]  # of uint8 [h, w, 3], both multiples of 32
+    # Of a logistic regression of what a mark is, a digit, a sign or nothing: float32 [3, 4], for
+    # finding.features.
+    weights: np.ndarray
 
 
 def build_finder():
@@ -77,18 +85,31 @@ def load_finder(path: str | os.PathLike = SHIPPED) -> Finder:
         OSError, ValueError: the file is missing or is not the finder's.
     """
     import keras
-    import tensorflow as tf
 
     policy = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_dtype_policy("float32")  # whatever the network that reads has
     network = build_finder()
     keras.mixed_precision.set_dtype_policy(policy)
     with np.load(path) as file:
-        network.set_weights([file[name].astype(np.float32) for name in sorted(file.files)])
+        *layers, last = (file[name].astype(np.float32) for name in sorted(file.files))
+    network.set_weights(layers)
+    return Finder(maps_of(network), last)
+
+
+def save_finder(network, weights: np.ndarray, path: Path) -> None:
+    """Write what load_finder reads, in float16: the network's weights, then Finder.weights."""
+    arrays = (array.astype(np.float16) for array in (*network.get_weights(), weights))
+    with atomic_file(path) as partial:
+        np.savez(partial, **{f"{number:03}": array for number, array in enumerate(arrays)})
+
+
+def maps_of(network) -> Callable[[np.ndarray], Maps]:
+    """What the network says of one picture, as Finder.maps."""
+    import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
     def maps(images):
         places, _, ink = network(tf.cast(images, tf.float32) / 255 - 0.5, training=False)
         return tf.sigmoid(places), tf.sigmoid(ink[..., 0]), ink[..., 1:] * OFFSET
 
-    return lambda image: Maps(*(output[0].numpy() for output in maps(tf.constant(image[None]))))
+    return lambda image: Maps(*(output.numpy()[0] for output in maps(tf.constant(image[None]))))

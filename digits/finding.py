@@ -25,12 +25,6 @@ PATIENCE = 3  # sizes in which less than half as much is found: then larger ones
 MARGIN = 16  # px around the picture, in its border's color
 POSSIBLE = 0.2  # heat of a middle is looked at
 HOT = 0.6  # heat is plainly a digit or sign; such are written by one pen, mostly
-# A logistic regression of what 24,000 marks on 1,800 drawn pages are: a digit, a sign, nothing. The
-# weights are for the heat of a digit and of a sign, for how much surer than of the plain ones the
-# finder is of the mark's ink, all as logits, and for 1.
-WEIGHTS = np.array(
-    [[1.47, -0.68, 0.16, 0.3], [-0.44, 1.3, 0.71, 0.98], [-1.02, -0.62, -0.87, -1.28]]
-)
 FOUND = 0.5  # likely to be a digit or sign is what is found
 # A digit a quarter as likely as a sign is one: people write stranger ones than the finder saw.
 STRANGE = 0.25
@@ -133,22 +127,36 @@ def border_color(image: np.ndarray) -> np.ndarray:
 def _view(pixels: np.ndarray, side: int, finder: Finder) -> View:
     """The picture with its longer side so long, and what the finder marks in it."""
     image, scale = _resized(pixels, side)
-    maps = finder(image)
-    peaks = _peaks(maps.places.max(axis=-1))
+    maps = finder.maps(image)
+    peaks = peaks_of(maps)
     while True:
-        owner = _owners(maps, peaks)
-        marks = _judged(_marks(maps, peaks, owner))
-        dropped = _doubled(marks) or [
-            mark for mark in marks if mark.is_digit + mark.is_sign < FOUND
-        ]
+        peaks, owner, marks = marked(maps, peaks)
+        marks = _judged(marks, finder.weights)
+        dropped = [mark for mark in marks if mark.is_digit + mark.is_sign < FOUND]
         if not dropped:
             return View(image, pixels.shape[1::-1], scale, maps.ink, owner, marks)
-        peaks = np.delete(peaks, [mark.number - 1 for mark in dropped], axis=0)
+        peaks = _without(dropped, peaks)
 
 
-def _peaks(likely: np.ndarray) -> np.ndarray:
-    """Rows and columns [n, 2] of what is likelier than POSSIBLE, and than the eight around it."""
-    return np.argwhere((likely > POSSIBLE) & (likely == ndimage.maximum_filter(likely, 3)))
+def peaks_of(maps: Maps, least: float = POSSIBLE) -> np.ndarray:
+    """Rows and columns [n, 2] of what is hotter than that, and than the eight around it."""
+    heat = maps.places.max(axis=-1)
+    return np.argwhere((heat > least) & (heat == ndimage.maximum_filter(heat, 3)))
+
+
+def marked(maps: Maps, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Mark]]:
+    """The peaks that have ink, none of one digit; View.owner and View.marks, not yet judged."""
+    while True:
+        owner = _owners(maps, peaks)
+        marks = _marks(maps, peaks, owner)
+        doubled = _doubled(marks)
+        if not doubled:
+            return peaks, owner, marks
+        peaks = _without(doubled, peaks)
+
+
+def _without(marks: list[Mark], peaks: np.ndarray) -> np.ndarray:
+    return np.delete(peaks, [mark.number - 1 for mark in marks], axis=0)
 
 
 def _owners(maps: Maps, peaks: np.ndarray) -> np.ndarray:
@@ -184,15 +192,24 @@ def _marks(maps: Maps, peaks: np.ndarray, owner: np.ndarray) -> list[Mark]:
     return marks
 
 
-def _judged(marks: list[Mark]) -> list[Mark]:
-    """The marks with how likely they are digits and signs."""
-    if not marks:
-        return []
+def features(marks: list[Mark]) -> np.ndarray:
+    """What tells which of the marks of a view are digits and which signs: float [n, 4].
+
+    The heat of a digit and of a sign, and how much surer the finder is of the mark's ink than of
+    the plain ones', all as logits; and 1.
+    """
     ink = _logit([mark.ink for mark in marks])
     plain = [max(mark.heat) > HOT for mark in marks]
     surer = ink - np.median(ink[plain]) if any(plain) else np.zeros(len(ink))
     heats = _logit([mark.heat for mark in marks])
-    likely = softmax(np.column_stack([heats, surer, np.ones(len(ink))]) @ WEIGHTS.T, axis=1)
+    return np.column_stack([heats, surer, np.ones(len(ink))])
+
+
+def _judged(marks: list[Mark], weights: np.ndarray) -> list[Mark]:
+    """The marks with how likely they are digits and signs."""
+    if not marks:
+        return []
+    likely = softmax(features(marks) @ weights.T, axis=1)
     return [
         mark._replace(is_digit=is_digit, is_sign=is_sign)
         for mark, (is_digit, is_sign, _) in zip(marks, likely.tolist(), strict=True)

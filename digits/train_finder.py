@@ -7,22 +7,37 @@ seven times. The same command gives the same weights on one machine.
 """
 
 import argparse
-from collections.abc import Iterator
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 from classifier import idx
-from classifier.files import atomic_file
 from classifier.machine import cpu_count
 from digits.drawn_pages import SIDE, DrawnPage, draw_page
 from digits.drawn_shapes import SIGN, draw_shapes
-from digits.finder import INK_STRIDE, OFFSET, SHIPPED, STRIDE, build_finder
+from digits.finder import (
+    INK_STRIDE,
+    OFFSET,
+    SHIPPED,
+    STRIDE,
+    Maps,
+    build_finder,
+    load_finder,
+    save_finder,
+)
+from digits.finding import Mark, features, marked, peaks_of
 
 PAGES, STEPS, BATCH = 24_000, 11_000, 16
 PART, SHAPES = 250, 1200  # pages that a process draws at a time, from so many shapes
 CELLS, PIXELS = SIDE // STRIDE, SIDE // INK_STRIDE
+FITTED, OTHER_SEED = 2_000, 10_000  # pages from which Finder.weights are fitted, others than those
+FAINT, MATCHED = 0.1, 0.4  # heat of a mark there; of its box and a digit's both share so much
 PEAK_LEARNING_RATE, WARM_UP = 2e-3, 300  # steps
 BRIGHTNESS = (0.85, 1.1)
 EVERY = 200  # steps between two lines that say how it goes
@@ -39,16 +54,21 @@ def draw_pages(count: int, seed: int, images: np.ndarray, labels: np.ndarray) ->
     """
     parts = range(count // PART)
     shares = [(images[part :: len(parts)], labels[part :: len(parts)]) for part in parts]
-    with ProcessPoolExecutor(cpu_count()) as pool:
+    # a process that has TensorFlow's threads must not be forked
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cpu_count(), spawn) as pool:
         seeds = (1000 * seed + part for part in parts)
-        drawn = pool.map(_draw_part, seeds, *zip(*shares, strict=True))
+        draw = functools.partial(_draw_part, PART, SHAPES)
+        drawn = pool.map(draw, seeds, *zip(*shares, strict=True))
         return [page for part in drawn for page in part]
 
 
-def _draw_part(seed: int, images: np.ndarray, labels: np.ndarray) -> list[DrawnPage]:
+def _draw_part(
+    count: int, shapes: int, seed: int, images: np.ndarray, labels: np.ndarray
+) -> list[DrawnPage]:
     rng = np.random.default_rng(seed)
-    shapes = draw_shapes(SHAPES, rng, images, labels)
-    return [draw_page(rng, shapes) for _ in range(PART)]
+    drawn = draw_shapes(shapes, rng, images, labels)
+    return [draw_page(rng, drawn) for _ in range(count)]
 
 
 def targets(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +101,7 @@ def targets(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def batches(pages: list[DrawnPage], seed: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """Images, their brightness, both of `targets`, and owners, without end."""
+    """Images, their brightness, what `targets` gives first, owners, and middles, without end."""
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(len(pages))
@@ -168,11 +188,47 @@ def train_finder(pages: list[DrawnPage], steps: int, seed: int):
     return network
 
 
-def save_finder(network, path: Path) -> None:
-    """Write the finder's weights as load_finder reads them, in float16."""
-    weights = {f"{n:03}": w.astype(np.float16) for n, w in enumerate(network.get_weights())}
-    with atomic_file(path) as partial:
-        np.savez(partial, **weights)
+def fit_weights(maps: Callable[[np.ndarray], Maps], pages: list[DrawnPage]) -> np.ndarray:
+    """Finder.weights, float [3, 4], that tell best what the marks on the pages are.
+
+    Args:
+        maps: as Finder.maps.
+        pages: which the network has not learned from.
+    """
+    values, kinds = [], []
+    for page in pages:
+        found = maps(page.image)
+        *_, marks = marked(found, peaks_of(found, least=FAINT))
+        if marks:
+            values.append(features(marks))
+            kinds += kinds_of(marks, page.boxes)
+    values = np.concatenate(values)
+
+    def loss(weights):
+        likely = log_softmax(values @ weights.reshape(3, -1).T, axis=1)
+        return -likely[np.arange(len(kinds)), kinds].mean()
+
+    return minimize(loss, np.zeros(3 * values.shape[1])).x.reshape(3, -1)
+
+
+def kinds_of(marks: list[Mark], boxes: np.ndarray) -> list[int]:
+    """What each mark marks, as a row of Finder.weights: a digit, a sign, nothing or it once more.
+
+    Args:
+        marks: on a drawn page.
+        boxes: DrawnPage.boxes.
+    """
+    kinds = [2] * len(marks)
+    free = np.ones(len(boxes), bool)
+    for number in np.argsort([-max(mark.heat) for mark in marks]):
+        box = marks[number].box
+        outer = np.maximum(box[2:], boxes[:, 2:4]) - np.minimum(box[:2], boxes[:, :2])
+        inner = np.minimum(box[2:], boxes[:, 2:4]) - np.maximum(box[:2], boxes[:, :2])
+        shared = np.prod(np.maximum(inner, 0), axis=1) / np.prod(outer, axis=1) * free
+        if len(shared) and shared.max() > MATCHED:
+            free[shared.argmax()] = False
+            kinds[number] = int(boxes[shared.argmax(), 4] == SIGN)
+    return kinds
 
 
 def main() -> None:
@@ -186,7 +242,11 @@ def main() -> None:
     options = parser.parse_args()
     images, labels = (np.asarray(part) for part in idx.decode_part(options.mnist, "train"))
     pages = draw_pages(PAGES, options.seed, images, labels)
-    save_finder(train_finder(pages, STEPS, options.seed), options.out)
+    network = train_finder(pages, STEPS, options.seed)
+    save_finder(network, np.zeros((3, 4)), options.out)
+    other_pages = draw_pages(FITTED, OTHER_SEED + options.seed, images, labels)
+    weights = fit_weights(load_finder(options.out).maps, other_pages)
+    save_finder(network, weights, options.out)
     print(f"{options.out}: {options.out.stat().st_size:,} bytes")
 
 

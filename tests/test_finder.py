@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from digits import finder, train_finder
 from digits.drawn import draw
+from digits.drawn_pages import DrawnPage
 from digits.drawn_shapes import SIGN
+from digits.finding import Mark, features
 
 UNLIKELY = 0.3  # white paper is neither digit nor ink
 
@@ -19,8 +22,8 @@ def test_the_file_is_small_and_the_finders(tmp_path):
         finder.load_finder(tmp_path / "none.npz")
 
 
-def test_likelihoods_are_such_and_maps_are_as_large_as_the_picture_by_their_strides(shipped):
-    maps = shipped[1](np.full((64, 96, 3), 255, np.uint8))
+def test_likelihoods_are_such_and_maps_are_as_large_as_the_picture_by_their_strides():
+    maps = finder.load_finder().maps(np.full((64, 96, 3), 255, np.uint8))
     assert maps.places.shape == (16, 24, 2) and maps.ink.shape == (32, 48)
     assert maps.offsets.shape == (32, 48, 2)
     assert maps.places.min() >= 0 and maps.places.max() < UNLIKELY
@@ -44,7 +47,45 @@ def test_training_makes_a_finder(tmp_path, monkeypatch):
     images, labels = draw(60, 0)
     pages = train_finder.draw_pages(8, 0, images, labels)
     assert len(pages) == 8
-    network = train_finder.train_finder(pages, steps=3, seed=0)
-    train_finder.save_finder(network, tmp_path / "finder.npz")
-    maps = finder.load_finder(tmp_path / "finder.npz")(pages[0].image)
+    network = train_finder.train_finder(pages, steps=4, seed=0)
+    weights = np.arange(12).reshape(3, 4) / 8
+    finder.save_finder(network, weights, tmp_path / "finder.npz")
+    made = finder.load_finder(tmp_path / "finder.npz")
+    maps = made.maps(pages[0].image)
     assert np.isfinite(maps.places).all() and maps.ink.shape == (128, 128)
+    assert (made.weights == weights).all()
+
+
+def mark(box, heat, ink=0.9):
+    return Mark(1, box, (0.0, 0.0), heat, ink)
+
+
+def test_a_mark_is_of_what_stands_where_it_is_and_of_nothing_the_second_time():
+    boxes = np.array([(8, 16, 24, 48, 7), (100, 100, 120, 140, SIGN)], np.float32)
+    marks = [
+        mark((10, 16, 24, 48), (0.5, 0.1)),
+        mark((8, 16, 24, 48), (0.9, 0.1)),
+        mark((100, 102, 120, 140), (0.1, 0.8)),
+        mark((200, 10, 220, 40), (0.7, 0.1)),
+        mark((8, 16, 80, 148), (0.95, 0.1)),
+    ]
+    assert train_finder.kinds_of(marks, boxes) == [2, 0, 1, 2, 2]
+    assert train_finder.kinds_of(marks[:1], boxes[:0]) == [2]
+
+
+def test_weights_tell_what_the_heat_on_drawn_pages_means():
+    """Here what is 0.8 hot is a digit, or a sign, in four of five; all else is nothing."""
+    ink = np.zeros((64, 64), np.float32)
+    places = np.zeros((32, 32, 2), np.float32)
+    for column, heat in zip((6, 16, 26), ((0.8, 0.01), (0.01, 0.8), (0.2, 0.2)), strict=True):
+        places[16, column] = heat
+        ink[24:40, 2 * column - 3 : 2 * column + 3] = 0.9
+    rows, columns = np.mgrid[:64, :64]
+    middles = 2 * np.array([6, 16, 26])
+    nearest = middles[np.abs(columns[..., None] - middles).argmin(axis=-1)]
+    offsets = np.stack([2.0 * (nearest - columns), 2.0 * (33 - rows)], axis=-1)
+    boxes = np.array([(18, 48, 30, 80, 3), (58, 48, 70, 80, SIGN)], np.float32)
+    pages = [DrawnPage(None, None, boxes)] * 4 + [DrawnPage(None, None, boxes[:0])]
+    weights = train_finder.fit_weights(lambda image: finder.Maps(places, ink, offsets), pages)
+    likely = softmax(features([mark((0,) * 4, h) for h in places[16, [6, 16, 26]]]) @ weights.T, 1)
+    assert likely == pytest.approx(np.array([[0.8, 0, 0.2], [0, 0.8, 0.2], [0, 0, 1]]), abs=0.02)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from digits import finding
-from digits.finder import Maps
+from digits.finder import SHIPPED, Finder, Maps
 
 
 def blocks(places):
@@ -15,7 +15,14 @@ def blocks(places):
     return picture
 
 
-def block_finder(image):
+def found(picture, maps):
+    """The view of the picture by a finder that gives these maps, judged as the one that ships."""
+    with np.load(SHIPPED) as file:
+        weights = file[max(file.files)].astype(float)
+    return finding.find(picture, Finder(maps, weights))
+
+
+def block_maps(image):
     """Knows blocks of 24 to 80 px as digits: as a finder says it of what it knows."""
     from scipy import ndimage
 
@@ -34,15 +41,15 @@ def block_finder(image):
 
 def test_every_digit_is_marked_where_it_is():
     places = [(20, 30), (90, 50), (150, 10)]
-    view = finding.find(blocks(places), block_finder)
-    found = sorted(finding.in_picture(mark, view) for mark in view.marks)
-    assert len(found) == 3
-    for (left, top), box in zip(places, found, strict=True):
+    view = found(blocks(places), block_maps)
+    boxes = sorted(finding.in_picture(mark, view) for mark in view.marks)
+    assert len(boxes) == 3
+    for (left, top), box in zip(places, boxes, strict=True):
         assert box == pytest.approx((left, top, left + 12, top + 24), abs=2)
 
 
 def test_ink_belongs_to_the_digit_whose_middle_it_points_to():
-    view = finding.find(blocks([(20, 30), (90, 50)]), block_finder)
+    view = found(blocks([(20, 30), (90, 50)]), block_maps)
     first, second = sorted(view.marks, key=lambda mark: mark.box)
     for mark in (first, second):
         left, top, right, bottom = (side // 2 for side in mark.box)
@@ -52,21 +59,21 @@ def test_ink_belongs_to_the_digit_whose_middle_it_points_to():
 
 
 def test_a_picture_is_looked_at_in_the_size_in_which_most_is_found():
-    small = finding.find(blocks([(20, 30), (90, 50)]), block_finder)
-    large = finding.find(np.kron(blocks([(20, 30)]), np.ones((6, 6, 1), np.uint8)), block_finder)
+    small = found(blocks([(20, 30), (90, 50)]), block_maps)
+    large = found(np.kron(blocks([(20, 30)]), np.ones((6, 6, 1), np.uint8)), block_maps)
     assert len(small.marks) == 2 and len(large.marks) == 1
     assert max(large.image.shape) < 600  # though the picture has 1,200 px
 
 
 def test_two_marks_in_one_box_are_one():
     def twice(image):
-        maps = block_finder(image)
+        maps = block_maps(image)
         places = maps.places.copy()
         for row, column in np.argwhere(maps.places[..., 0] > 0):
             places[row + 2, column, 0] = 0.5
         return maps._replace(places=places)
 
-    (mark,) = finding.find(blocks([(90, 50)]), twice).marks
+    (mark,) = found(blocks([(90, 50)]), twice).marks
     assert mark.heat[0] == pytest.approx(0.9)
 
 
@@ -76,17 +83,17 @@ def changed(picture, change):
     `change` takes the number of the block, from the left, its heat and its ink to new ones.
     """
 
-    def finder(image):
-        maps = block_finder(image)
-        places, ink = maps.places.copy(), maps.ink.copy()
+    def maps(image):
+        given = block_maps(image)
+        places, ink = given.places.copy(), given.ink.copy()
         middles = np.argwhere(places[..., 0] > 0)
         for number, (row, column) in enumerate(middles[np.argsort(middles[:, 1])]):
             columns = slice(max(0, 2 * column - 16), 2 * column + 16)
             places[row, column], likely = change(number)
             ink[:, columns] *= likely
-        return maps._replace(places=places, ink=ink)
+        return given._replace(places=places, ink=ink)
 
-    return sorted(finding.find(picture, finder).marks, key=lambda mark: mark.box)
+    return sorted(found(picture, maps).marks, key=lambda mark: mark.box)
 
 
 def test_what_is_likelier_a_sign_says_so():
@@ -108,5 +115,5 @@ def test_what_is_less_plainly_ink_than_the_others_is_less_likely():
 def test_around_the_picture_is_its_borders_color():
     picture = np.full((50, 60, 3), (200, 180, 40), np.uint8)
     picture[10:40, 10:50] = 0
-    view = finding.find(picture, block_finder)
+    view = found(picture, block_maps)
     assert (view.image[0, 0] == (200, 180, 40)).all()
