@@ -7,28 +7,25 @@ from PIL import Image
 
 from classifier.opener import DECODE_ERRORS, decode
 from classifier.pictures import ROTATION_EPOCHS, ImageSet
-from digits import drawn, handwriting
+from digits import drawn
+from digits.handwriting import is_mnist_like
 from digits.strokes import RARE, STYLES
 
 # Drawn digits in an epoch. They have what MNIST's writers hardly wrote: flagged and footed 1s,
 # crossed 7s, angular 6s and 9s. More of them cost accuracy on MNIST (docs/figures.md).
 DRAWN_SHARE, MAX_DRAWN = 1 / 12, 1500
 RARE_SHARE = 0.2  # so many more are written in ways that are rarer yet (strokes.RARE)
-# From 0 to 255: MNIST's images come back within 1 on average, clothes and cats differ by dozens.
-MAX_DIFFERENCE = 4
 
 
 def looks_like_mnist(paths: Sequence[str], size: tuple[int, int]) -> bool:
-    """Whether handwriting.to_mnist leaves 90 of 100 pictures, evenly spread, as they are."""
+    """Whether 90 of 100 pictures, evenly spread, are such as handwriting.to_mnist makes."""
     alike = 0
     for index in np.linspace(0, len(paths) - 1, 100).astype(int):
         try:
-            picture = decode(paths[index], size)
-            clean = handwriting.to_mnist(Image.fromarray(picture), *size)
+            picture = Image.fromarray(decode(paths[index], size))
         except DECODE_ERRORS:
             continue
-        difference = np.abs(picture - clean[..., None].astype(float)).mean()
-        alike += difference < MAX_DIFFERENCE
+        alike += is_mnist_like(picture, *size)
     return bool(alike >= 90)
 
 

@@ -13,7 +13,6 @@ from digits.finder import Finder
 from digits.finding import Mark, View, find, in_picture
 from digits.handwriting import is_mnist_like, on_paper
 
-WORK_SIDE = 1600  # px; a digit a fiftieth of the page high still has 32 px, more than MNIST's 20
 SPACE = 0.6  # of a digit's height is a plain gap at least, and so many times the next narrower
 PLAIN = 1.8  # gap of its row: 0.5 parts evenly spaced digits, 2 joins 53 54 55 on a list of numbers
 BESIDE = 0.3  # of the lower one's height two marks share at least if they stand in one row
@@ -65,14 +64,14 @@ def find_digits(image: Image.Image, finder: Finder, probabilities: Network) -> P
     """All digits on a picture; None if there is none.
 
     Args:
-        image: as opener.open_picture gives it, at most WORK_SIDE pixels a side.
+        image: as opener.open_picture gives it, at most handwriting.WORK_SIDE pixels a side.
         finder: as finder.load_finder gives it.
         probabilities: the network that reads: uint8 [n, 28, 28] to float32 [n, 10].
 
     Raises:
         NoInkError: the picture is transparent all over.
     """
-    pixels = np.clip(on_paper(image), 0, 255).astype(np.uint8)
+    pixels = on_paper(image)
     view = find(pixels, finder)
     cuts = dict(zip((mark.number for mark in view.marks), cut_out(pixels, view), strict=True))
     marks = _surely_read(view.marks, cuts, probabilities)
@@ -106,11 +105,16 @@ def _are_specks(marks: list[Mark], view: View) -> bool:
 
 def _surely_read(marks: list[Mark], cuts: dict[int, Cut], probabilities: Network) -> list[Mark]:
     """The marks; what looks like a sign, but is read for sure, is a digit: angular 4s."""
-    doubtful = [mark.number for mark in marks if mark.is_sign > mark.is_digit]
+    doubtful = [mark for mark in marks if mark.is_sign > mark.is_digit]
     if not doubtful:
         return marks
-    likeliest = probabilities(np.stack([cuts[number].image for number in doubtful])).max(axis=1)
-    read = {number for number, likely in zip(doubtful, likeliest, strict=True) if likely >= SURELY}
+    answers = probabilities(np.stack([cuts[mark.number].image for mark in doubtful]))
+    read = {
+        mark.number
+        for mark, answer in zip(doubtful, answers, strict=True)
+        # a stroke that the finder knows no middle of is a line
+        if answer.max() >= SURELY and (max(mark.heat) or answer.argmax() != 1)
+    }
     return [
         mark._replace(is_digit=mark.is_digit + mark.is_sign, is_sign=0.0)
         if mark.number in read

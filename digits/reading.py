@@ -46,7 +46,10 @@ def reader(run: TrainedRun, model: keras.Model) -> Reader:
     clean, classes = cleans_up(run), run.metadata["classes"]
     if clean and classes == DIGITS and run.image_size == (SIDE, SIDE):
         return digit_reader(model, load_finder())
-    preprocess = handwriting.open_as_mnist if clean else picture_opener(run.setting.recipe)
+    if clean:
+        preprocess = functools.partial(handwriting.open_as_mnist, finder=load_finder())
+    else:
+        preprocess = picture_opener(run.setting.recipe)
     preprocess = functools.partial(preprocess, size=run.image_size)
     return functools.partial(predict_files, model, classes, preprocess)
 
@@ -67,8 +70,8 @@ def digit_reader(model: keras.Model, finder: Finder) -> Reader:
         pages = {}
 
         def look(file: Picture) -> tuple[Image.Image, np.ndarray]:
-            picture = open_picture(file, page.WORK_SIDE)
-            found = find_digits(picture, finder, probabilities) or unlikely_digit(picture)
+            picture = open_picture(file, handwriting.WORK_SIDE)
+            found = find_digits(picture, finder, probabilities) or unlikely_digit(picture, finder)
             pages[file] = found
             return picture, np.repeat(found.digits[0].image[..., None], 3, axis=-1)
 
@@ -84,13 +87,13 @@ def digit_reader(model: keras.Model, finder: Finder) -> Reader:
     return read
 
 
-def unlikely_digit(picture: Image.Image) -> Page:
+def unlikely_digit(picture: Image.Image, finder: Finder) -> Page:
     """All ink of a picture on which no digit was found, as one that is none.
 
     Raises:
         NoInkError: the picture is blank.
     """
-    image = handwriting.to_mnist(picture)
+    image = handwriting.to_mnist(picture, finder)
     return Page([Digit(0, 0, (0, 0, *picture.size), 0.0, image)], "0")
 
 
@@ -111,7 +114,7 @@ def of_page(file: Picture, found: Page, probabilities: Network) -> Prediction:
         found: its digits.
         probabilities: the network that reads: uint8 [n, 28, 28] to float32 [n, 10].
     """
-    image, width = open_picture(file, page.WORK_SIDE), page.full_size(file)[0]
+    image, width = open_picture(file, handwriting.WORK_SIDE), page.full_size(file)[0]
     enlarged = width / image.width
     answers = probabilities(np.stack([digit.image for digit in found.digits]))
     parts = tuple(

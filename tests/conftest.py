@@ -3,6 +3,7 @@
 What takes seconds to make only one file needs: side by side, a file's tests run in one process.
 """
 
+import functools
 import os
 import shutil
 import sys
@@ -118,12 +119,27 @@ def precision():
 
 
 @pytest.fixture(scope="session")
-def shipped():
-    """The network that reads digits and the finder of them, both as they ship."""
+def finder():
+    """The finder as it ships."""
     from digits.finder import load_finder  # TensorFlow, which most tests do without
+
+    return load_finder()
+
+
+@pytest.fixture(scope="session")
+def to_mnist(finder):
+    """handwriting.to_mnist with that finder."""
+    from digits import handwriting
+
+    return functools.partial(handwriting.to_mnist, finder=finder)
+
+
+@pytest.fixture(scope="session")
+def shipped(finder):
+    """The network that reads digits and the finder of them, both as they ship."""
     from tests.networks import shipped_model
 
-    return shipped_model(), load_finder()
+    return shipped_model(), finder
 
 
 @pytest.fixture(scope="session")
@@ -138,10 +154,10 @@ def probabilities(shipped):
 def read_page(shipped, probabilities):
     """What is on a picture: a function from a Pillow image to the page and its text."""
     from classifier.opener import upright
-    from digits import page
+    from digits import handwriting, page
 
     def read(image):
-        found = page.find_digits(upright(image, page.WORK_SIDE), shipped[1], probabilities)
+        found = page.find_digits(upright(image, handwriting.WORK_SIDE), shipped[1], probabilities)
         if not found:
             return page.Page([], ""), ""
         answers = probabilities(np.stack([digit.image for digit in found.digits]))

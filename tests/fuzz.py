@@ -37,6 +37,7 @@ from classifier import files, idx, metadata, opener, run_folder, trained_run, we
 from classifier.console import InputError, printable, warn
 from digits import handwriting
 from digits.drawn import draw
+from digits.finder import load_finder
 from setting import Setting
 from tests.helpers import write_digits
 
@@ -265,7 +266,7 @@ def picture_kind(ending: str, *damages: Callable) -> Kind:
         with contextlib.suppress(OSError), io.BytesIO() as memory:  # not every format has all modes
             digit.convert(mode).save(memory, Image.registered_extensions()[ending])
             samples[f"{len(samples)}{ending}"] = memory.getvalue()
-    readers = [handwriting.to_mnist]
+    readers = [functools.partial(handwriting.to_mnist, finder=load_finder())]
     readers += [
         functools.partial(decode, size=(28, 28))
         for decode in (opener.decode, opener.decode_as_article)

@@ -433,7 +433,7 @@ def weights(data_dir: Path, val_acc: str, side: int, bias: float = 0) -> Path:
     return path
 
 
-def test_the_shipped_network_leaves_the_program_and_answers_as_predict_does(fresh, capsys):
+def test_the_shipped_network_leaves_the_program_and_answers_as_predict_does(fresh, finder, capsys):
     samples = SHIPPED.parent / "tmp"
     setting = Setting(data_dir=fresh, imp_dir=samples, precision="mixed_bfloat16")
     path = mnist_keras.export(setting.replace(format="saved_model"))
@@ -446,7 +446,7 @@ def test_the_shipped_network_leaves_the_program_and_answers_as_predict_does(fres
         probabilities = network.serve(row.network_input[None])["chances"].numpy()[0]
         assert row.label == names[probabilities.argmax()]
         assert row.confidence == pytest.approx(probabilities.max(), abs=1e-4)
-        as_advised = handwriting.open_as_mnist(row.file, (28, 28))[1][None]
+        as_advised = handwriting.open_as_mnist(row.file, (28, 28), finder)[1][None]
         assert row.label == names[network.serve(as_advised)["chances"].numpy()[0].argmax()]
     for text in (capsys.readouterr().out, (path.parent / "README.txt").read_text("utf-8")):
         assert "white on black" in text and "digits/handwriting.py" in text

@@ -26,7 +26,6 @@ from classifier.predictions import UNSURE, load_pictures
 from classifier.weights import load_weights
 from digits import handwriting
 from digits.drawn import draw
-from digits.handwriting import to_mnist
 from digits.mnist_like import with_drawn_digits
 from mnist_keras import build_model, data_generator, evaluate, predict, prepare_network, train
 from setting import Setting
@@ -486,7 +485,7 @@ def test_of_many_pictures_only_those_on_the_sheets_stay_in_memory(trained, tmp_p
     predict(Setting(data_dir=str(trained), imp_dir=str(tmp_path / "tmp")))  # they can be drawn
 
 
-def test_a_picture_is_cleaned_up_for_the_network_or_taken_as_it_is(tmp_path):
+def test_a_picture_is_cleaned_up_for_the_network_or_taken_as_it_is(tmp_path, finder, to_mnist):
     pixels = np.zeros((90, 200, 4), np.uint8)
     pixels[20:70, 20:100] = (200, 0, 0, 255)
     exif = Image.Exif()
@@ -495,7 +494,10 @@ def test_a_picture_is_cleaned_up_for_the_network_or_taken_as_it_is(tmp_path):
     save(tmp_path, "1.png", pixels, exif=exif)
     (clean,), (plain,) = (
         load_pictures([file], functools.partial(look, size=(28, 28)))
-        for look in (handwriting.open_as_mnist, opener.open_and_resize)
+        for look in (
+            functools.partial(handwriting.open_as_mnist, finder=finder),
+            opener.open_and_resize,
+        )
     )
     for seen in (clean, plain):
         assert seen.file == file and seen.original.shape == (84, 38, 3)

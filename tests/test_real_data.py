@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import samples
 from PIL import Image
-from test_handwriting import through_a_photo
+from test_handwriting import photograph
 
 import mnist_keras
 from classifier import idx, pictures, run_folder, trained_run, weights
 from classifier.batches import rescale, to_model_input
-from digits import handwriting
 from setting import Setting
 
 REPOSITORY = Path(mnist_keras.__file__).parent
@@ -96,18 +95,23 @@ def test_a_run_s_own_checkpoint_comes_before_the_shipped_one(shipped, tmp_path):
     assert path.parent == tmp_path / "model_weight"
 
 
-def test_mnist_s_test_images_are_read_as_well_through_the_clean_up_as_without(network, mnist_idx):
+def test_mnist_s_test_images_are_read_as_well_through_the_clean_up_as_without(
+    network, to_mnist, mnist_idx
+):
     images, labels = (part[::2] for part in idx.decode_part(mnist_idx, "test"))
-    cleaned = [handwriting.to_mnist(Image.fromarray(image)) for image in images]
+    cleaned = [to_mnist(Image.fromarray(image)) for image in images]
     plain = np.mean(network(images) == labels)
     assert np.mean(network(cleaned) == labels) >= plain - 0.0005
 
 
-def test_a_photo_of_a_digit_is_read_as_well_as_the_digit_itself(network, mnist_idx):
+def test_a_photo_of_a_digit_is_read_as_well_as_the_digit_itself(network, to_mnist, mnist_idx):
     images, labels = idx.decode_part(mnist_idx, "test")
     chosen = np.random.default_rng(7).choice(len(images), 50, replace=False)
     images, labels = images[chosen], labels[chosen]
-    cleaned = [through_a_photo(image, seed) for seed, image in enumerate(images)]
+    cleaned = [
+        to_mnist(photograph(image, np.random.default_rng(seed)))
+        for seed, image in enumerate(images)
+    ]
     assert np.mean(network(cleaned) == labels) >= np.mean(network(images) == labels) - 0.02
 
 
