@@ -25,7 +25,7 @@ PATIENCE = 3  # sizes in which less than half as much is found: then larger ones
 MARGIN = 16  # px around the picture, in its border's color
 POSSIBLE = 0.2  # heat of a middle is looked at
 HOT = 0.6  # heat is plainly a digit or sign; such are written by one pen, mostly
-FOUND = 0.5  # likely to be a digit or sign is what is found
+FOUND = 0.6  # likely to be a digit or sign is what is found
 # A digit a quarter as likely as a sign is one: people write stranger ones than the finder saw.
 STRANGE = 0.25
 INKED = 0.4  # likely is what is ink
@@ -36,6 +36,9 @@ DOUBLED, SAME = 0.5, 0.2
 FEWEST = 4  # pixels of ink: less is a dot
 BEST_HEIGHT = 38.0  # px, in the middle of what the finder knows
 LESS = 0.1  # times as much as a digit counts what looks like a sign: it may be one all the same
+# Ink of no mark is a sign if it is so large, as a share of the marks' usual size, and so likely
+# ink; parts of one are so far apart at most, as of a division sign.
+LEFT, PLAIN, PARTED = 0.35, 0.6, 0.3
 FREE, SPREAD = 0.55, 0.35  # factors of e by which a digit may differ from it, and does less well
 
 
@@ -92,7 +95,7 @@ def find(pixels: np.ndarray, finder: Finder) -> View:
             best, most, worse = view, total, 0
         elif total < most / 2 and any(mark.is_likely_digit for mark in best.marks):
             worse += 1
-    return best
+    return _with_rest(best)
 
 
 def _sides(longest: int) -> list[int]:
@@ -241,6 +244,29 @@ def _are_one(box: np.ndarray, middle: np.ndarray, boxes: np.ndarray, middles: np
     shared = np.prod(np.maximum(inner, 0), axis=1) / np.minimum(areas, np.prod(box[2:] - box[:2]))
     away = np.abs(middles - middle).max(axis=1, initial=0)
     return (away < SAME * outer.max(axis=1, initial=0)) | (shared > DOUBLED)
+
+
+def _with_rest(view: View) -> View:
+    """The view with a mark, as a sign, for plain ink of no mark: dashes, and digits not known."""
+    rest = (view.ink > INKED) & (view.owner == 0)
+    if not view.marks or not rest.any():
+        return view
+    usual = np.median([mark.size for mark in view.marks])
+    apart = ndimage.distance_transform_edt(~rest) * INK_STRIDE
+    groups, count = ndimage.label(apart <= PARTED * usual / 2)
+    groups[~rest] = 0
+    likely = ndimage.mean(view.ink, groups, np.arange(1, count + 1))
+    owner, marks = view.owner.copy(), list(view.marks)
+    for group, (down, across) in enumerate(ndimage.find_objects(groups), 1):
+        ink = float(likely[group - 1])
+        sides = (across.start, down.start, across.stop, down.stop)
+        left, top, right, bottom = box = tuple(INK_STRIDE * side for side in sides)
+        if max(right - left, bottom - top) >= LEFT * usual and ink > PLAIN:
+            number = int(owner.max()) + 1
+            owner[groups == group] = number
+            middle = ((left + right) / 2, (top + bottom) / 2)
+            marks.append(Mark(number, box, middle, (0.0, 0.0), ink, is_sign=ink))
+    return view._replace(owner=owner, marks=marks)
 
 
 def _total(view: View) -> float:

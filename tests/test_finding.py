@@ -117,3 +117,22 @@ def test_around_the_picture_is_its_borders_color():
     picture[10:40, 10:50] = 0
     view = found(picture, block_maps)
     assert (view.image[0, 0] == (200, 180, 40)).all()
+
+
+def test_plain_ink_that_no_middle_claims_is_a_sign():
+    """A dash, or a digit as the finder knows none, does not vanish; a speck does."""
+
+    def maps(image):
+        given = block_maps(image)
+        places = given.places.copy()
+        columns = np.argwhere(places[..., 0] > 0)[:, 1]
+        places[:, columns.max(initial=0) :] = 0
+        return given._replace(places=places)
+
+    picture = blocks([(20, 30), (90, 30)])
+    picture[45:49, 50:53] = 0
+    digit, sign = sorted(found(picture, maps).marks, key=lambda mark: mark.box)
+    assert digit.is_digit > 0.9 and not digit.is_sign > 0.5
+    assert sign.is_sign > 0.9 and not sign.is_likely_digit
+    view = found(picture, maps)
+    assert finding.in_picture(sign, view) == pytest.approx((90, 30, 102, 54), abs=2)
