@@ -122,6 +122,8 @@ def of_page(file: Picture, found: Page, probabilities: Network) -> Prediction:
         for digit, answer in zip(found.digits, answers, strict=True)
     )
     least = min(parts, key=lambda part: part.confidence)
+    # a ? is a sign, or a digit that could not be read
+    is_digit = min(page.EVEN if "?" in found.pattern else 1.0, *(part.is_digit for part in parts))
     framed = on_white(image)
     pencil = ImageDraw.Draw(framed)
     for digit in found.digits:
@@ -136,8 +138,8 @@ def of_page(file: Picture, found: Page, probabilities: Network) -> Prediction:
         thumbnail(framed),
         parts,
         width,
-        is_unsure=any(part.is_unsure for part in parts),
-        is_digit=min(part.is_digit for part in parts),
+        is_unsure=is_digit <= page.EVEN or any(part.is_unsure for part in parts),
+        is_digit=is_digit,
     )
 
 

@@ -92,6 +92,24 @@ def test_ink_that_is_no_digit_is_answered_unsurely(read_file, tmp_path):
     assert answer.is_unsure
 
 
+def test_beside_a_sign_an_answer_is_not_sure(read_file, tmp_path):
+    """A ? may be a plus; or a digit that could not be read, which must not vanish unsaid."""
+    sheet = Image.new("L", (400, 200), 0)
+    for left, name in ((20, "8"), (250, "2")):
+        digit = Image.open(DATA / "tmp" / f"{name}.png").resize((112, 112))
+        sheet.paste(digit, (left, 40))
+    sheet.save(tmp_path / "82.png")
+    answer = read_file(tmp_path / "82.png")
+    assert (answer.label, answer.is_unsure) == ("82", False)
+    pencil = ImageDraw.Draw(sheet)
+    pencil.line([(160, 96), (220, 96)], fill=255, width=8)
+    pencil.line([(190, 66), (190, 126)], fill=255, width=8)
+    sheet.save(tmp_path / "8+2.png")
+    answer = read_file(tmp_path / "8+2.png")
+    assert answer.label == "8?2" and answer.is_unsure and answer.is_doubtful
+    assert not any(part.is_unsure for part in answer.detections)
+
+
 def test_the_pictures_that_ship_are_read_for_sure(read_file):
     for file in (DATA / "tmp").iterdir():
         answer = read_file(file)
