@@ -29,10 +29,10 @@ EXPECTED = (
 
 
 class NoInkError(ValueError):
-    """The picture is blank: nothing on it stands out from the paper."""
+    """The picture is blank, or what is written on it is far too small to be seen."""
 
     def __init__(self):
-        super().__init__("no ink found")
+        super().__init__("no ink found; if there is some, cut the picture down to it")
 
 
 def to_mnist(
