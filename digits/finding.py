@@ -181,18 +181,22 @@ def _middles(maps: Maps, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 def _marks(maps: Maps, peaks: np.ndarray, owner: np.ndarray) -> list[Mark]:
     """Those of the peaks that have ink."""
     marks = []
-    for number, box in enumerate(ndimage.find_objects(owner, len(peaks)), 1):
-        if box is None or (owner[box] == number).sum() < FEWEST:
+    for number, place in enumerate(ndimage.find_objects(owner, len(peaks)), 1):
+        if place is None or (owner[place] == number).sum() < FEWEST:
             continue
-        down, across = box
-        rows, columns = np.nonzero(owner[box] == number)
+        down, across = place
+        rows, columns = np.nonzero(owner[place] == number)
         y, x = _middles(maps, rows + down.start, columns + across.start).mean(axis=0).tolist()
-        sides = (across.start, down.start, across.stop, down.stop)
-        box = tuple(INK_STRIDE * n for n in sides)
         heat = tuple(maps.places[tuple(peaks[number - 1])].tolist())
         ink = float(maps.ink[down, across][rows, columns].mean())
-        marks.append(Mark(number, box, (x, y), heat, ink))
+        marks.append(Mark(number, box_in_view(down, across), (x, y), heat, ink))
     return marks
+
+
+def box_in_view(rows: slice, columns: slice) -> tuple[int, int, int, int]:
+    """Mark.box of ink in these rows and columns of View.ink."""
+    sides = (columns.start, rows.start, columns.stop, rows.stop)
+    return tuple(INK_STRIDE * side for side in sides)
 
 
 def features(marks: list[Mark]) -> np.ndarray:
@@ -259,8 +263,7 @@ def _with_rest(view: View) -> View:
     owner, marks = view.owner.copy(), list(view.marks)
     for group, (down, across) in enumerate(ndimage.find_objects(groups), 1):
         ink = float(likely[group - 1])
-        sides = (across.start, down.start, across.stop, down.stop)
-        left, top, right, bottom = box = tuple(INK_STRIDE * side for side in sides)
+        left, top, right, bottom = box = box_in_view(down, across)
         if max(right - left, bottom - top) >= LEFT * usual and ink > PLAIN:
             number = int(owner.max()) + 1
             owner[groups == group] = number

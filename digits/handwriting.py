@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from classifier.opener import open_picture, upright
 from digits.cutting import BOX_SHARE, box_of, cut_out, long_side
-from digits.finder import INK_STRIDE, Finder
-from digits.finding import INKED, Mark, View, find
+from digits.finder import Finder
+from digits.finding import INKED, Mark, View, box_in_view, find
 
 WORK_SIDE = 1600  # px; a digit a fiftieth of the page high still has 32 px, more than MNIST's 20
 # What whoever uses the network in another program has to know.
@@ -59,8 +59,7 @@ def to_mnist(
     if is_mnist_like(image, height, width):
         return np.asarray(image.convert("L"))
     pixels = on_paper(image)
-    (cut,) = cut_out(pixels, _as_one(find(pixels, finder)), (height, width))
-    return cut.image
+    return cut_out_whole(pixels, find(pixels, finder), (height, width))
 
 
 def open_as_mnist(
@@ -71,19 +70,28 @@ def open_as_mnist(
     return picture, np.repeat(to_mnist(picture, finder, *size)[..., None], 3, axis=-1)
 
 
-def _as_one(view: View) -> View:
-    """The view with one mark for all its ink: letters have strokes that are marked apart."""
+def cut_out_whole(pixels: np.ndarray, view: View, size: tuple[int, int] = (28, 28)) -> np.ndarray:
+    """All ink of a picture as one thing: letters have strokes that are marked apart.
+
+    Args:
+        pixels: as on_paper gives it.
+        view: what finding.find gives for it.
+        size: rows and columns of the result, uint8, white ink on black.
+
+    Raises:
+        NoInkError: there is none.
+    """
     ink = view.owner > 0 if view.marks else view.ink > INKED
-    if not ink.any():
+    box = box_of(ink)
+    if box is None:
         raise NoInkError
-    down, across = ndimage.find_objects(ink.astype(int))[0]
-    sides = (across.start, down.start, across.stop, down.stop)
-    mark = Mark(1, tuple(INK_STRIDE * side for side in sides), (0, 0), (0, 0), 0)
-    return view._replace(owner=ink.astype(np.int32), marks=[mark])
+    mark = Mark(1, box_in_view(*box), (0, 0), (0, 0), 0)
+    (cut,) = cut_out(pixels, view._replace(owner=ink.astype(np.int32), marks=[mark]), size)
+    return cut.image
 
 
 def is_mnist_like(image: Image.Image, height: int, width: int) -> bool:
-    """Whether the picture is already what the steps below would make, give or take a pixel."""
+    """Whether the picture is already what to_mnist would make, give or take a pixel."""
     if image.size != (width, height) or image.mode == "RGBa":
         return False
     pixels = np.asarray(image.convert("L"))

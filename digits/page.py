@@ -9,8 +9,7 @@ from PIL import ExifTags, Image
 from classifier.opener import Picture, open_file
 from digits import drawn
 from digits.cutting import Cut, cut_out
-from digits.finder import Finder
-from digits.finding import Mark, View, find, in_picture
+from digits.finding import Mark, View, in_picture
 from digits.handwriting import is_mnist_like, on_paper
 
 SPACE = 0.6  # of a digit's height is a plain gap at least, and so many times the next narrower
@@ -60,19 +59,18 @@ def full_size(picture: Picture) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def find_digits(image: Image.Image, finder: Finder, probabilities: Network) -> Page | None:
+def find_digits(image: Image.Image, view: View, probabilities: Network) -> Page | None:
     """All digits on a picture; None if there is none.
 
     Args:
         image: as opener.open_picture gives it, at most handwriting.WORK_SIDE pixels a side.
-        finder: as finder.load_finder gives it.
+        view: what finding.find gives for its pixels, as handwriting.on_paper gives them.
         probabilities: the network that reads: uint8 [n, 28, 28] to float32 [n, 10].
 
     Raises:
         NoInkError: the picture is transparent all over.
     """
     pixels = on_paper(image)
-    view = find(pixels, finder)
     cuts = dict(zip((mark.number for mark in view.marks), cut_out(pixels, view), strict=True))
     marks = _surely_read(view.marks, cuts, probabilities)
     marks = [mark for mark in marks if mark.is_likely_digit or mark.is_sign > EVEN]

@@ -23,6 +23,7 @@ from classifier.trained_run import TrainedRun
 from digits import handwriting, page
 from digits.drawn import SIDE
 from digits.finder import Finder, load_finder
+from digits.finding import View, find
 from digits.page import Digit, Network, Page, find_digits
 
 DIGITS = list("0123456789")
@@ -71,7 +72,8 @@ def digit_reader(model: keras.Model, finder: Finder) -> Reader:
 
         def look(file: Picture) -> tuple[Image.Image, np.ndarray]:
             picture = open_picture(file, handwriting.WORK_SIDE)
-            found = find_digits(picture, finder, probabilities) or unlikely_digit(picture, finder)
+            view = find(handwriting.on_paper(picture), finder)
+            found = find_digits(picture, view, probabilities) or unlikely_digit(picture, view)
             pages[file] = found
             return picture, np.repeat(found.digits[0].image[..., None], 3, axis=-1)
 
@@ -87,13 +89,15 @@ def digit_reader(model: keras.Model, finder: Finder) -> Reader:
     return read
 
 
-def unlikely_digit(picture: Image.Image, finder: Finder) -> Page:
+def unlikely_digit(picture: Image.Image, view: View) -> Page:
     """All ink of a picture on which no digit was found, as one that is none.
 
     Raises:
         NoInkError: the picture is blank.
     """
-    image = handwriting.to_mnist(picture, finder)
+    image = np.asarray(picture.convert("L"))
+    if not handwriting.is_mnist_like(picture, SIDE, SIDE):
+        image = handwriting.cut_out_whole(handwriting.on_paper(picture), view)
     return Page([Digit(0, 0, (0, 0, *picture.size), 0.0, image)], "0")
 
 

@@ -36,7 +36,7 @@ from digits.finding import Mark, features, marked, peaks_of
 PAGES, STEPS, BATCH = 24_000, 11_000, 16
 PART, SHAPES = 250, 1200  # pages that a process draws at a time, from so many shapes
 CELLS, PIXELS = SIDE // STRIDE, SIDE // INK_STRIDE
-FITTED, OTHER_SEED = 2_000, 10_000  # pages from which Finder.weights are fitted, others than those
+FITTED, OTHER_SEED = 2_000, 10_000  # pages for Finder.weights, of another seed: not learned from
 FAINT, MATCHED = 0.1, 0.4  # heat of a mark there; of its box and a digit's both share so much
 PEAK_LEARNING_RATE, WARM_UP = 2e-3, 300  # steps
 BRIGHTNESS = (0.85, 1.1)
@@ -243,7 +243,7 @@ def main() -> None:
     images, labels = (np.asarray(part) for part in idx.decode_part(options.mnist, "train"))
     pages = draw_pages(PAGES, options.seed, images, labels)
     network = train_finder(pages, STEPS, options.seed)
-    save_finder(network, np.zeros((3, 4)), options.out)
+    save_finder(network, np.zeros((3, 4)), options.out)  # fitted to what it says in float16
     other_pages = draw_pages(FITTED, OTHER_SEED + options.seed, images, labels)
     weights = fit_weights(load_finder(options.out).maps, other_pages)
     save_finder(network, weights, options.out)

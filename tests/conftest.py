@@ -155,9 +155,12 @@ def read_page(shipped, probabilities):
     """What is on a picture: a function from a Pillow image to the page and its text."""
     from classifier.opener import upright
     from digits import handwriting, page
+    from digits.finding import find
 
     def read(image):
-        found = page.find_digits(upright(image, handwriting.WORK_SIDE), shipped[1], probabilities)
+        picture = upright(image, handwriting.WORK_SIDE)
+        view = find(handwriting.on_paper(picture), shipped[1])
+        found = page.find_digits(picture, view, probabilities)
         if not found:
             return page.Page([], ""), ""
         answers = probabilities(np.stack([digit.image for digit in found.digits]))

@@ -106,13 +106,13 @@ def test_mnist_s_test_images_are_read_as_well_through_the_clean_up_as_without(
 
 def test_a_photo_of_a_digit_is_read_as_well_as_the_digit_itself(network, to_mnist, mnist_idx):
     images, labels = idx.decode_part(mnist_idx, "test")
-    chosen = np.random.default_rng(7).choice(len(images), 30, replace=False)
+    chosen = np.random.default_rng(7).choice(len(images), 50, replace=False)
     images, labels = images[chosen], labels[chosen]
     cleaned = [
         to_mnist(photograph(image, np.random.default_rng(seed)))
         for seed, image in enumerate(images)
     ]
-    assert np.mean(network(cleaned) == labels) >= np.mean(network(images) == labels) - 0.04
+    assert np.mean(network(cleaned) == labels) >= np.mean(network(images) == labels) - 0.02
 
 
 def test_digits_that_people_drew_and_photographed_are_read(shipped, tmp_path, link, monkeypatch):
