@@ -33,44 +33,39 @@ class Cut(NamedTuple):
     two_toned: float
 
 
-def cut_out(pixels: np.ndarray, view: View, size: tuple[int, int] = (28, 28)) -> list[Cut]:
+def cut_out(view: View, size: tuple[int, int] = (28, 28)) -> list[Cut]:
     """Cut what is marked out of a picture, in the order of the view's marks.
 
     Args:
-        pixels: the whole picture, uint8 [height, width, 3].
-        view: what finding.find gives for it.
+        view: what finding.find gives for the picture.
         size: rows and columns of what is cut out.
     """
     if not view.marks:
         return []
-    pixels, view = _shrunk(pixels, view)
+    view = _shrunk(view)
     paper = _paper(view)
-    return [_cut_out(mark, pixels, view, paper, size) for mark in view.marks]
+    return [_cut_out(mark, view, paper, size) for mark in view.marks]
 
 
-def _shrunk(pixels: np.ndarray, view: View) -> tuple[np.ndarray, View]:
-    """The picture with no more than FINE of its pixels to one of the view.
+def _shrunk(view: View) -> View:
+    """The view of the picture with no more than FINE of its pixels to one of the view.
 
     A hairline is then about as wide as the finder marks its ink, or its ink would be mostly paper.
     """
     factor = int(1 / (FINE * max(view.scale)))
     if factor < 2:
-        return pixels, view
-    height, width = pixels.shape[:2]
-    pixels = np.asarray(Image.fromarray(pixels).reduce(factor))
-    size = pixels.shape[1::-1]
-    scale = (view.scale[0] * width / size[0], view.scale[1] * height / size[1])
-    return pixels, view._replace(size=size, scale=scale)
+        return view
+    pixels = np.asarray(Image.fromarray(view.pixels).reduce(factor))
+    height, width = np.divide(view.pixels.shape[:2], pixels.shape[:2])
+    return view._replace(pixels=pixels, scale=(view.scale[0] * width, view.scale[1] * height))
 
 
-def _cut_out(
-    mark: Mark, pixels: np.ndarray, view: View, paper: np.ndarray, size: tuple[int, int]
-) -> Cut:
+def _cut_out(mark: Mark, view: View, paper: np.ndarray, size: tuple[int, int]) -> Cut:
     box = left, top, right, bottom = in_picture(mark, view, AROUND)
     mine = _scaled(view.owner == mark.number, INK_STRIDE, box, view)
     others = _scaled((view.owner > 0) & (view.owner != mark.number), INK_STRIDE, box, view)
     bands = [_scaled(band, CELL, box, view) for band in np.moveaxis(paper, 2, 0)]
-    contrast = pixels[top:bottom, left:right] - np.stack(bands, axis=-1)
+    contrast = view.pixels[top:bottom, left:right] - np.stack(bands, axis=-1)
     core = mine >= min(CORE, mine.max())
     strength = np.abs(contrast[core]).sum(axis=1)
     ink = contrast[core][strength >= np.median(strength)].mean(axis=0)
@@ -82,7 +77,7 @@ def _cut_out(
     two_toned = _explained(level[others < EDGE], shape[others < EDGE])
     if not shape.any():  # its ink is no other than the paper: all that the finder knows is where
         shape, level = core, core.astype(np.float32)
-    image = render(np.where(near, level, 0).astype(np.float32), shape, *size)
+    image = _rendered(np.where(near, level, 0).astype(np.float32), shape, *size)
     return Cut(image, two_toned)
 
 
@@ -126,7 +121,8 @@ def _paper(view: View) -> np.ndarray:
 # ---------------------------------------------------------------- drawing it as MNIST's makers did
 
 
-def render(ink: np.ndarray, mask: np.ndarray, height: int, width: int) -> np.ndarray:
+def _rendered(ink: np.ndarray, mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The digit as in Cut.image, of its ink, 0 to 1, and where that lies in the picture."""
     shape = _enlarged(ink, mask, round(BOX_SHARE * min(height, width) * OVERSAMPLING))
     shape = _usual_stroke(shape, BOX_SHARE * min(height, width) / 20)
     return _centred(shape, height, width)

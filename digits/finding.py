@@ -70,8 +70,8 @@ class Mark(NamedTuple):
 class View(NamedTuple):
     """A picture in one size, and what is marked there."""
 
-    image: np.ndarray  # uint8 [h, w, 3], with its margin
-    size: tuple[int, int]  # width and height of the picture
+    pixels: np.ndarray  # the whole picture, uint8 [height, width, 3]
+    image: np.ndarray  # uint8 [h, w, 3]: the picture in this size, with its margin
     scale: tuple[float, float]  # pixels of the view to one of the picture: across, down
     ink: np.ndarray  # float32 [h / 2, w / 2]: how likely it is ink of a digit or sign
     owner: np.ndarray  # int32 [h / 2, w / 2]: the number of the mark whose ink it is, or 0
@@ -137,7 +137,7 @@ def _view(pixels: np.ndarray, side: int, finder: Finder) -> View:
         marks = _judged(marks, finder.weights)
         dropped = [mark for mark in marks if mark.is_digit + mark.is_sign < FOUND]
         if not dropped:
-            return View(image, pixels.shape[1::-1], scale, maps.ink, owner, marks)
+            return View(pixels, image, scale, maps.ink, owner, marks)
         peaks = _without(dropped, peaks)
 
 
@@ -290,7 +290,7 @@ def _total(view: View) -> float:
 def in_picture(mark: Mark, view: View, around: int = 0) -> tuple[int, int, int, int]:
     """The mark's box, and so many pixels of the view around it, in whole pixels of the picture."""
     (left, top, right, bottom), (across, down) = mark.box, view.scale
-    width, height = view.size
+    height, width = view.pixels.shape[:2]
     return (
         max(0, int((left - around - MARGIN) / across)),
         max(0, int((top - around - MARGIN) / down)),

@@ -58,8 +58,7 @@ def to_mnist(
     image = upright(picture, WORK_SIDE) if opened else open_picture(picture, WORK_SIDE)
     if is_mnist_like(image, height, width):
         return np.asarray(image.convert("L"))
-    pixels = on_paper(image)
-    return cut_out_whole(pixels, find(pixels, finder), (height, width))
+    return cut_out_whole(find(on_paper(image), finder), (height, width))
 
 
 def open_as_mnist(
@@ -70,12 +69,11 @@ def open_as_mnist(
     return picture, np.repeat(to_mnist(picture, finder, *size)[..., None], 3, axis=-1)
 
 
-def cut_out_whole(pixels: np.ndarray, view: View, size: tuple[int, int] = (28, 28)) -> np.ndarray:
+def cut_out_whole(view: View, size: tuple[int, int] = (28, 28)) -> np.ndarray:
     """All ink of a picture as one thing: letters have strokes that are marked apart.
 
     Args:
-        pixels: as on_paper gives it.
-        view: what finding.find gives for it.
+        view: what finding.find gives for the picture.
         size: rows and columns of the result, uint8, white ink on black.
 
     Raises:
@@ -86,7 +84,7 @@ def cut_out_whole(pixels: np.ndarray, view: View, size: tuple[int, int] = (28, 2
     if box is None:
         raise NoInkError
     mark = Mark(1, box_in_view(*box), (0, 0), (0, 0), 0)
-    (cut,) = cut_out(pixels, view._replace(owner=ink.astype(np.int32), marks=[mark]), size)
+    (cut,) = cut_out(view._replace(owner=ink.astype(np.int32), marks=[mark]), size)
     return cut.image
 
 

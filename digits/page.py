@@ -10,7 +10,7 @@ from classifier.opener import Picture, open_file
 from digits import drawn
 from digits.cutting import Cut, cut_out
 from digits.finding import Mark, View, in_picture
-from digits.handwriting import is_mnist_like, on_paper
+from digits.handwriting import is_mnist_like
 
 SPACE = 0.6  # of a digit's height is a plain gap at least, and so many times the next narrower
 PLAIN = 1.8  # gap of its row: 0.5 parts evenly spaced digits, 2 joins 53 54 55 on a list of numbers
@@ -66,12 +66,8 @@ def find_digits(image: Image.Image, view: View, probabilities: Network) -> Page 
         image: as opener.open_picture gives it, at most handwriting.WORK_SIDE pixels a side.
         view: what finding.find gives for its pixels, as handwriting.on_paper gives them.
         probabilities: the network that reads: uint8 [n, 28, 28] to float32 [n, 10].
-
-    Raises:
-        NoInkError: the picture is transparent all over.
     """
-    pixels = on_paper(image)
-    cuts = dict(zip((mark.number for mark in view.marks), cut_out(pixels, view), strict=True))
+    cuts = dict(zip((mark.number for mark in view.marks), cut_out(view), strict=True))
     marks = _surely_read(view.marks, cuts, probabilities)
     marks = [mark for mark in marks if mark.is_likely_digit or mark.is_sign > EVEN]
     if _are_specks(marks, view):

@@ -29,10 +29,10 @@ from digits.page import Digit, Network, Page, find_digits
 DIGITS = list("0123456789")
 # Of MNIST's test images 68 are answered with less certainty; 16 of these answers are wrong.
 UNSURE = 0.9
-# Answers count e times less for each other with every so much that the cosine between their logits
-# falls; 0.05 mends half as much (docs/figures.md).
+# With every so much less correlation between their logits two answers count e times less for each
+# other; 0.05 mends half as much (docs/figures.md).
 ALIKE = 0.1
-LEAST = 1e-5  # likely: less is no further from 0
+LEAST = 1e-5  # a probability below it counts as it: how small it is tells nothing more
 
 
 def cleans_up(run: TrainedRun) -> bool:
@@ -101,7 +101,7 @@ def unlikely_digit(picture: Image.Image, view: View) -> Page:
     """
     image = np.asarray(picture.convert("L"))
     if not handwriting.is_mnist_like(picture, SIDE, SIDE):
-        image = handwriting.cut_out_whole(handwriting.on_paper(picture), view)
+        image = handwriting.cut_out_whole(view)
     return Page([Digit(0, 0, (0, 0, *picture.size), 0.0, image)], "0")
 
 
@@ -152,16 +152,17 @@ def of_page(file: Picture, found: Page, probabilities: Network) -> Prediction:
 
 
 def by_one_hand(probabilities: np.ndarray) -> np.ndarray:
-    """What the network says of a page's digits, each averaged with those that it says alike of.
+    """The network's answers to a page's digits, each averaged with the others that are like it.
 
-    One hand writes its 1s alike: what is nearly as much a 7 is one, too, among 1s of which each is
-    a little of a 7. It is a kernel regression (Nadaraya 1964, Watson 1964).
+    One hand writes all of a page's 1s alike. Where each of them looks a little like a 7, one that
+    looks as much like a 7 as like a 1 is a 1, too. It is a kernel regression (Nadaraya 1964,
+    Watson 1964), of the correlation of logits.
 
     Args:
         probabilities: float [n, 10].
 
     Returns:
-        Likewise.
+        float [n, 10].
     """
     logits = np.log(np.maximum(probabilities, LEAST))
     logits -= logits.mean(axis=1, keepdims=True)

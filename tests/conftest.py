@@ -156,6 +156,7 @@ def read_page(shipped, probabilities):
     from classifier.opener import upright
     from digits import handwriting, page
     from digits.finding import find
+    from digits.reading import by_one_hand
 
     def read(image):
         picture = upright(image, handwriting.WORK_SIDE)
@@ -163,7 +164,7 @@ def read_page(shipped, probabilities):
         found = page.find_digits(picture, view, probabilities)
         if not found:
             return page.Page([], ""), ""
-        answers = probabilities(np.stack([digit.image for digit in found.digits]))
+        answers = by_one_hand(probabilities(np.stack([digit.image for digit in found.digits])))
         return found, found.text(map(str, answers.argmax(axis=1)))
 
     return read

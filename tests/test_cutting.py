@@ -31,11 +31,11 @@ def view_of(picture, own, others=None):
     box = (2 * columns.min(), 2 * rows.min(), 2 * columns.max() + 2, 2 * rows.max() + 2)
     ink = (owner > 0).astype(np.float32)
     mark = Mark(1, tuple(map(int, box)), (0.0, 0.0), (0.9, 0.0), 1.0, is_digit=0.9)
-    return View(image, picture.shape[1::-1], (1.0, 1.0), ink, owner, [mark])
+    return View(picture, image, (1.0, 1.0), ink, owner, [mark])
 
 
 def cut(picture, own, others=None):
-    return cut_out(picture, view_of(picture, own, others))[0].image
+    return cut_out(view_of(picture, own, others))[0].image
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +90,8 @@ def test_a_coarse_mark_is_enough(plain):
 def test_ink_on_paper_is_two_tones_and_a_picture_of_things_has_more():
     picture = seven()
     own = picture.mean(axis=2) < 130
-    assert cut_out(picture, view_of(picture, own))[0].two_toned > 0.9
+    assert cut_out(view_of(picture, own))[0].two_toned > 0.9
     things = np.random.default_rng(0).integers(0, 255, (8, 6, 3)).astype(np.uint8)
     things = np.kron(things, np.ones((10, 10, 1), np.uint8))
     things[own] = 30
-    assert cut_out(things, view_of(things, own))[0].two_toned < 0.6
+    assert cut_out(view_of(things, own))[0].two_toned < 0.6
