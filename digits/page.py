@@ -22,6 +22,10 @@ SURELY = 0.997
 EVEN = 0.5  # as likely a digit as none
 # Several marks are specks if none is so likely a digit, nor so large a share of the picture's side.
 SPECKS, SPECK = 0.8, 0.05
+# With every so much less correlation between what the network says of them two marks count e times
+# less for each other; 0.1 mends half as much (docs/figures.md).
+ALIKE = 0.2
+LEAST = 1e-5  # a probability below it counts as it: how small it is tells nothing more
 TWO_TONED = 0.6  # less has one in two hundred of people's digits, and most of what things show
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -98,23 +102,44 @@ def _are_specks(marks: list[Mark], view: View) -> bool:
 
 
 def _surely_read(marks: list[Mark], cuts: dict[int, Cut], probabilities: Network) -> list[Mark]:
-    """The marks; what looks like a sign, but is read for sure, is a digit: angular 4s."""
-    doubtful = [mark for mark in marks if mark.is_sign > mark.is_digit]
-    if not doubtful:
+    """The marks; what looks like a sign is a digit if it is read for sure, or as digits beside it.
+
+    People write angular 4s, crossed 7s, and flat 0s.
+    """
+    if not any(mark.is_sign > mark.is_digit for mark in marks):
         return marks
-    answers = probabilities(np.stack([cuts[mark.number].image for mark in doubtful]))
-    read = {
-        mark.number
-        for mark, answer in zip(doubtful, answers, strict=True)
+    answers = probabilities(np.stack([cuts[mark.number].image for mark in marks]))
+    likely = by_one_hand(np.array([(mark.is_digit, mark.is_sign) for mark in marks]), answers)
+    judged = []
+    for mark, answer, (is_digit, is_sign) in zip(marks, answers, likely, strict=True):
+        is_read = answer.max() >= SURELY or is_digit > is_sign
         # a stroke that the finder knows no middle of is a line
-        if answer.max() >= SURELY and (max(mark.heat) or answer.argmax() != 1)
-    }
-    return [
-        mark._replace(is_digit=mark.is_digit + mark.is_sign, is_sign=0.0)
-        if mark.number in read
-        else mark
-        for mark in marks
-    ]
+        is_line = answer.argmax() == 1 and not max(mark.heat)
+        if mark.is_sign > mark.is_digit and is_read and not is_line:
+            mark = mark._replace(is_digit=mark.is_digit + mark.is_sign, is_sign=0.0)
+        judged.append(mark)
+    return judged
+
+
+def by_one_hand(values: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """What is said of a page's marks, each averaged with the others that are like it.
+
+    One hand writes all of a page's 1s alike. Where each of them looks a little like a 7, one that
+    looks as much like a 7 as like a 1 is a 1, too. It is a kernel regression (Nadaraya 1964,
+    Watson 1964), of the correlation of logits.
+
+    Args:
+        values: what is said, float [n, k].
+        probabilities: the network's, of what digit each is, float [n, 10].
+
+    Returns:
+        float [n, k].
+    """
+    logits = np.log(np.maximum(probabilities, LEAST))
+    logits -= logits.mean(axis=1, keepdims=True)
+    logits /= np.maximum(np.linalg.norm(logits, axis=1, keepdims=True), LEAST)
+    weights = np.exp((logits @ logits.T - 1) / ALIKE)
+    return weights @ values / weights.sum(axis=1, keepdims=True)
 
 
 def _is_digit(mark: Mark, cut: Cut) -> float:

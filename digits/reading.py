@@ -29,10 +29,6 @@ from digits.page import Digit, Network, Page, find_digits
 DIGITS = list("0123456789")
 # Of MNIST's test images 68 are answered with less certainty; 16 of these answers are wrong.
 UNSURE = 0.9
-# With every so much less correlation between their logits two answers count e times less for each
-# other; 0.05 mends half as much (docs/figures.md).
-ALIKE = 0.1
-LEAST = 1e-5  # a probability below it counts as it: how small it is tells nothing more
 
 
 def cleans_up(run: TrainedRun) -> bool:
@@ -124,7 +120,8 @@ def of_page(file: Picture, found: Page, probabilities: Network) -> Prediction:
     """
     image, width = open_picture(file, handwriting.WORK_SIDE), page.full_size(file)[0]
     enlarged = width / image.width
-    answers = by_one_hand(probabilities(np.stack([digit.image for digit in found.digits])))
+    answers = probabilities(np.stack([digit.image for digit in found.digits]))
+    answers = page.by_one_hand(answers, answers)
     parts = tuple(
         part_of(digit, answer, enlarged)
         for digit, answer in zip(found.digits, answers, strict=True)
@@ -149,26 +146,6 @@ def of_page(file: Picture, found: Page, probabilities: Network) -> Prediction:
         is_unsure=is_digit <= page.EVEN or any(part.is_unsure for part in parts),
         is_digit=is_digit,
     )
-
-
-def by_one_hand(probabilities: np.ndarray) -> np.ndarray:
-    """The network's answers to a page's digits, each averaged with the others that are like it.
-
-    One hand writes all of a page's 1s alike. Where each of them looks a little like a 7, one that
-    looks as much like a 7 as like a 1 is a 1, too. It is a kernel regression (Nadaraya 1964,
-    Watson 1964), of the correlation of logits.
-
-    Args:
-        probabilities: float [n, 10].
-
-    Returns:
-        float [n, 10].
-    """
-    logits = np.log(np.maximum(probabilities, LEAST))
-    logits -= logits.mean(axis=1, keepdims=True)
-    logits /= np.maximum(np.linalg.norm(logits, axis=1, keepdims=True), LEAST)
-    weights = np.exp((logits @ logits.T - 1) / ALIKE)
-    return weights @ probabilities / weights.sum(axis=1, keepdims=True)
 
 
 def part_of(digit: Digit, probabilities: np.ndarray, enlarged: float) -> Detection:

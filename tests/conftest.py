@@ -156,7 +156,6 @@ def read_page(shipped, probabilities):
     from classifier.opener import upright
     from digits import handwriting, page
     from digits.finding import find
-    from digits.reading import by_one_hand
 
     def read(image):
         picture = upright(image, handwriting.WORK_SIDE)
@@ -164,7 +163,8 @@ def read_page(shipped, probabilities):
         found = page.find_digits(picture, view, probabilities)
         if not found:
             return page.Page([], ""), ""
-        answers = by_one_hand(probabilities(np.stack([digit.image for digit in found.digits])))
+        answers = probabilities(np.stack([digit.image for digit in found.digits]))
+        answers = page.by_one_hand(answers, answers)
         return found, found.text(map(str, answers.argmax(axis=1)))
 
     return read

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from digits import drawn, page
 from digits.drawn import draw
+from digits.finding import Mark, View
 from digits.strokes import STYLES
 from tests.pages import KINDS, NO_DIGITS, distance, draw_nothing, draw_page
 
@@ -124,6 +125,46 @@ def test_a_division_sign_is_one(ten, read_page):
     for box in ([118, 127, 162, 132], [137, 108, 142, 113], [137, 148, 142, 153]):
         pencil.rectangle(box, fill=0)
     assert read_page(sheet)[1] == "8?3"
+
+
+def of(**likely):
+    """Probabilities of the ten digits, where `_1=0.6` is that of a 1."""
+    return np.array([likely.get(f"_{digit}", 0.0) for digit in range(10)])
+
+
+def test_a_doubtful_digit_is_read_as_those_are_that_look_like_it():
+    doubtful, plain = of(_7=0.55, _1=0.45), of(_1=0.96, _7=0.04)
+    answers = np.stack([doubtful, *[plain] * 5])
+    read = page.by_one_hand(answers, answers)
+    assert read.argmax(axis=1).tolist() == [1] * 6
+    np.testing.assert_allclose(read.sum(axis=1), 1)
+    np.testing.assert_allclose(read[1:], [plain] * 5, atol=0.1)
+
+
+def test_among_other_digits_a_doubtful_one_stays_what_it_is():
+    answers = np.stack([of(_7=0.55, _1=0.45), of(_8=0.99, _3=0.01), of(_2=1.0), of(_0=1.0)])
+    np.testing.assert_allclose(page.by_one_hand(answers, answers), answers, atol=0.01)
+
+
+def view_of(likely):
+    """A row of marks of a picture, each so likely a digit and a sign, in ink that says nothing."""
+    owner = np.zeros((32, 32 * len(likely)), np.int32)
+    marks = []
+    for n, (is_digit, is_sign) in enumerate(likely):
+        owner[8:24, 32 * n + 8 : 32 * n + 24] = n + 1
+        box = (64 * n + 16, 16, 64 * n + 48, 48)
+        marks.append(Mark(n + 1, box, (0, 0), (0.5, 0.5), 1.0, is_digit, is_sign))
+    picture = np.full((32, 64 * len(likely) - 32, 3), 255, np.uint8)
+    image = np.pad(picture, ((16, 16), (16, 16), (0, 0)), mode="edge")
+    return View(picture, image, (1.0, 1.0), (owner > 0).astype(np.float32), owner, marks)
+
+
+@pytest.mark.parametrize(("answer", "text"), [(of(_0=0.9, _6=0.1), "000"), (of(_7=1), "0?0")])
+def test_a_doubtful_sign_is_what_those_are_that_look_like_it(answer, text):
+    view = view_of([(0.9, 0.1), (0.1, 0.9), (0.9, 0.1)])
+    answers = np.stack([of(_0=0.9, _6=0.1), answer * 0.99, of(_0=0.9, _6=0.1)])
+    picture = Image.fromarray(view.pixels)
+    assert page.find_digits(picture, view, lambda images: answers[: len(images)]).pattern == text
 
 
 def test_specks_and_what_stands_between_rows_are_no_signs(ten, read_page):

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 import mnist_keras
 from classifier.predictions import Prediction
 from digits.page import EVEN, Page
-from digits.reading import by_one_hand, of_one
+from digits.reading import of_one
 from mnist_keras import predict
 from setting import Setting
 from tests.networks import DATA
@@ -56,24 +56,6 @@ def test_all_digits_of_a_page_are_read_row_by_row(page, answers):
 
 def test_a_text_has_the_signs_and_spaces_too():
     assert Page([], "0?0 0").text("832") == "8?3 2"
-
-
-def of(**likely):
-    """Probabilities of the ten digits, where `_1=0.6` is that of a 1."""
-    return np.array([likely.get(f"_{digit}", 0.0) for digit in range(10)])
-
-
-def test_a_doubtful_digit_is_read_as_those_are_that_look_like_it():
-    doubtful, plain = of(_7=0.55, _1=0.45), of(_1=0.96, _7=0.04)
-    read = by_one_hand(np.stack([doubtful, *[plain] * 5]))
-    assert read.argmax(axis=1).tolist() == [1] * 6
-    np.testing.assert_allclose(read.sum(axis=1), 1)
-    np.testing.assert_allclose(read[1:], [plain] * 5, atol=0.1)
-
-
-def test_among_other_digits_a_doubtful_one_stays_what_it_is():
-    answers = np.stack([of(_7=0.55, _1=0.45), of(_8=0.99, _3=0.01), of(_2=1.0), of(_0=1.0)])
-    np.testing.assert_allclose(by_one_hand(answers), answers, atol=0.01)
 
 
 def test_a_second_table_has_a_line_a_digit_with_its_place(page, answers):
