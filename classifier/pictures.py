@@ -30,7 +30,7 @@ SMALL_FILE = 10_000  # bytes; smaller files are opened faster by one thread (doc
 SAMPLE_SIZE = 200  # images give the mean of a set to a few hundredths
 # Photographs have 0.01 and 31 (docs/figures.md); drawings and scans are flatter, paper is paler.
 MAX_FLAT, MIN_COLOUR = 0.2, 15
-ROTATION_EPOCHS = 3  # a rotating image is in one epoch of three: three times as many take part
+ROTATION_EPOCHS = 3  # a rotating image may be in one epoch of three: so more of them take part
 VALIDATION_SPLIT = 0.2  # the article's
 IMBALANCE_RATIO = 10  # always answering the larger of two such classes has an accuracy of 0.91
 LAYOUT = "one folder a class, as in train/cat/1.png and train/dog/2.png"
@@ -146,12 +146,12 @@ class ImageSet(NamedTuple):
     size: tuple[int, int]  # height, width
     decode: Decoder
     grayscale: bool  # red, green and blue are the same in all of them
-    rotating: int = 0  # so many, at the end, of which an epoch has one in ROTATION_EPOCHS
+    rotating: int = 0  # so many, at the end, of which an epoch has at most one in ROTATION_EPOCHS
 
     @property
     def epoch_size(self) -> int:
-        """How many of them an epoch has."""
-        return len(self.labels) - self.rotating + self.rotating // ROTATION_EPOCHS
+        """How many an epoch has: rotating ones take the places of some, each time of others."""
+        return len(self.labels) - self.rotating
 
     def load_image(self, index: int) -> np.ndarray:
         """One of them, from its file: uint8 [height, width, 3]."""

@@ -89,7 +89,7 @@ def find(pixels: np.ndarray, finder: Finder) -> View:
     for side in _sides(max(pixels.shape[:2])):
         if worse == PATIENCE:
             break
-        view = _view(pixels, side, finder)
+        view = look(pixels, side, finder)
         total = _total(view)
         if total > most:
             best, most, worse = view, total, 0
@@ -127,8 +127,8 @@ def border_color(image: np.ndarray) -> np.ndarray:
     return np.median(rim, axis=0).astype(np.uint8)
 
 
-def _view(pixels: np.ndarray, side: int, finder: Finder) -> View:
-    """The picture with its longer side so long, and what the finder marks in it."""
+def look(pixels: np.ndarray, side: int, finder: Finder) -> View:
+    """The picture, as in find, with its longer side so long, and what the finder marks in it."""
     image, scale = _resized(pixels, side)
     maps = finder.maps(image)
     peaks = peaks_of(maps)

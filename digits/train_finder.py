@@ -218,17 +218,29 @@ def kinds_of(marks: list[Mark], boxes: np.ndarray) -> list[int]:
         marks: on a drawn page.
         boxes: DrawnPage.boxes.
     """
-    kinds = [2] * len(marks)
+    rows = matches(marks, boxes, MATCHED)
+    return [2 if row is None else int(boxes[row, 4] == SIGN) for row in rows]
+
+
+def matches(marks: list[Mark], boxes: np.ndarray, least: float) -> list[int | None]:
+    """Which row of DrawnPage.boxes each mark marks; None if none, or one that a hotter one marks.
+
+    Args:
+        marks: on a drawn page.
+        boxes: its boxes, in pixels of the view.
+        least: of the mark's box and the row's together both share more than that.
+    """
+    found: list[int | None] = [None] * len(marks)
     free = np.ones(len(boxes), bool)
     for number in np.argsort([-max(mark.heat) for mark in marks]):
         box = marks[number].box
         outer = np.maximum(box[2:], boxes[:, 2:4]) - np.minimum(box[:2], boxes[:, :2])
         inner = np.minimum(box[2:], boxes[:, 2:4]) - np.maximum(box[:2], boxes[:, :2])
         shared = np.prod(np.maximum(inner, 0), axis=1) / np.prod(outer, axis=1) * free
-        if len(shared) and shared.max() > MATCHED:
+        if len(shared) and shared.max() > least:
+            found[number] = int(shared.argmax())
             free[shared.argmax()] = False
-            kinds[number] = int(boxes[shared.argmax(), 4] == SIGN)
-    return kinds
+    return found
 
 
 def main() -> None:

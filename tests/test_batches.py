@@ -56,7 +56,7 @@ def test_of_pictures_that_take_turns_every_epoch_has_another_third():
     data = training_batches(pictures, 50, 15, 2, range(1, 4), seed=0)
     epochs = np.array([int(label) for _, labels in data for label in np.argmax(labels, axis=1)])
     epochs = [set(epoch.tolist()) for epoch in epochs.reshape(3, 30)]
-    assert pictures.epoch_size == 30
+    assert pictures.epoch_size == 20
     assert all(set(range(20)) < epoch and len(epoch) == 30 for epoch in epochs)
     assert set.union(*epochs) == set(range(50))
 

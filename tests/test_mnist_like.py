@@ -11,7 +11,14 @@ from classifier.opener import decode
 from classifier.pictures import ROTATION_EPOCHS, ImageSet, load
 from digits import mnist_like
 from digits.drawn import draw
-from digits.mnist_like import DRAWN_SHARE, RARE_SHARE, looks_like_mnist, with_drawn_digits
+from digits.mnist_like import (
+    CUT_DIGITS,
+    CUT_SHARE,
+    DRAWN_SHARE,
+    RARE_SHARE,
+    looks_like_mnist,
+    with_drawn_digits,
+)
 from digits.strokes import RARE
 
 
@@ -55,26 +62,32 @@ def test_a_few_odd_pictures_are_forgiven_and_one_in_seven_is_not(tmp_path):
     assert not looks_like_mnist(many, (28, 28))
 
 
-def test_drawn_digits_and_rarer_ones_join_them_each_with_its_label():
+def test_drawn_digits_rarer_ones_and_ones_that_were_cut_out_join_them_each_with_its_label():
     pictures = grey_digits(960)
     joined = with_drawn_digits(pictures, seed=3)
     usual, rare = draw(240, seed=3), draw(48, seed=3, table=RARE)
     images, labels = (np.concatenate(parts) for parts in zip(usual, rare, strict=True))
     assert len(usual[0]) == ROTATION_EPOCHS * DRAWN_SHARE * 960
     assert len(rare[0]) == RARE_SHARE * len(usual[0])
-    assert joined.rotating == len(images) and joined.epoch_size == 960 + 80 + 16
+    cut = ROTATION_EPOCHS * int(CUT_SHARE * 960)
+    assert joined.rotating == 240 + 48 + cut and joined.epoch_size == 960
     for field in ("paths", "labels", "pixels"):
         np.testing.assert_array_equal(getattr(joined, field)[:960], getattr(pictures, field))
-        assert len(getattr(joined, field)) == 960 + 288
-    np.testing.assert_array_equal(joined.labels[960:], labels)
-    np.testing.assert_array_equal(joined.pixels[960:, ..., 0], images)
+        assert len(getattr(joined, field)) == 960 + joined.rotating
+    np.testing.assert_array_equal(joined.labels[960:-cut], labels)
+    np.testing.assert_array_equal(joined.pixels[960:-cut, ..., 0], images)
+    with np.load(CUT_DIGITS) as file:
+        by_image = {image.tobytes(): label for image, label in zip(*file.values(), strict=True)}
+    for image, label in zip(joined.pixels[-cut:], joined.labels[-cut:], strict=True):
+        assert by_image[image.tobytes()] == label
     assert joined.labels.dtype == np.int32 and joined.grayscale
-    assert set(labels.tolist()) == set(range(10))
+    assert set(joined.labels[-cut:].tolist()) == set(labels.tolist()) == set(range(10))
 
 
 def test_among_many_pictures_there_are_no_more_than_do_good(monkeypatch):
     monkeypatch.setattr(mnist_like, "MAX_DRAWN", 50)
-    assert with_drawn_digits(grey_digits(960), seed=3).epoch_size == 960 + 50 + 10
+    monkeypatch.setattr(mnist_like, "MAX_CUT", 70)
+    assert with_drawn_digits(grey_digits(960), seed=3).rotating == 3 * (50 + 10 + 70)
 
 
 def test_another_seed_draws_other_digits():
@@ -102,7 +115,7 @@ def test_what_is_learned_does_not_depend_on_the_memory_for_it(tmp_path, on_disk)
             tmp_path / "train", target_size=(28, 28), shuffle=False
         )
         joined = with_drawn_digits(load(iterator, cache_limit, cache_file=cache_file), seed=3)
-        assert joined.rotating == 30 + 6 and (joined.pixels is None) == (cache_limit == 0)
+        assert joined.rotating == 30 + 6 + 36 and (joined.pixels is None) == (cache_limit == 0)
         data = training_batches(joined, 10, 26, 5, range(2), 0, strokes=True)
         return [images.numpy() for images, _ in data]
 
