@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from digits.strokes import STYLES
+from digits.strokes import STYLES, Way
 
 # Standard deviations in half heights of the digit, chosen by how many of MNIST's training images a
 # network reads that was trained on drawn digits.
@@ -44,7 +44,7 @@ NUMBERS = {
     "press": 3,
 }
 
-Table = dict[int, list[tuple[float, list[str]]]]  # as strokes.STYLES
+Table = dict[int, list[Way]]  # as strokes.STYLES
 
 
 class Style(NamedTuple):

@@ -7,7 +7,7 @@ ARITHMETIC hold the strokes of each sign.
 from collections import defaultdict
 from pathlib import Path
 
-Way = tuple[float, list[str]]
+Way = tuple[float, list[str]]  # its share of the writers, its strokes
 
 
 def read_tables(path: Path) -> dict[str, list[Way]]:
