@@ -25,6 +25,7 @@ SPECKS, SPECK = 0.8, 0.05
 # With every so much less correlation between what the network says of them two marks count e times
 # less for each other; 0.1 mends half as much (docs/figures.md).
 ALIKE = 0.2
+OWN = 3  # times as much a mark itself tells whether it is a sign: two 4s make no plus a 4
 LEAST = 1e-5  # a probability below it counts as it: how small it is tells nothing more
 TWO_TONED = 0.6  # less has one in two hundred of people's digits, and most of what things show
 
@@ -109,19 +110,22 @@ def _surely_read(marks: list[Mark], cuts: dict[int, Cut], probabilities: Network
     if not any(mark.is_sign > mark.is_digit for mark in marks):
         return marks
     answers = probabilities(np.stack([cuts[mark.number].image for mark in marks]))
-    likely = by_one_hand(np.array([(mark.is_digit, mark.is_sign) for mark in marks]), answers)
+    likely = np.array([(mark.is_digit, mark.is_sign) for mark in marks])
+    likely = by_one_hand(likely, answers, OWN)
     judged = []
     for mark, answer, (is_digit, is_sign) in zip(marks, answers, likely, strict=True):
-        is_read = answer.max() >= SURELY or is_digit > is_sign
         # a stroke that the finder knows no middle of is a line
         is_line = answer.argmax() == 1 and not max(mark.heat)
-        if mark.is_sign > mark.is_digit and is_read and not is_line:
-            mark = mark._replace(is_digit=mark.is_digit + mark.is_sign, is_sign=0.0)
+        if mark.is_sign > mark.is_digit and not is_line:
+            if answer.max() >= SURELY:
+                mark = mark._replace(is_digit=mark.is_digit + mark.is_sign, is_sign=0.0)
+            elif is_digit > is_sign:  # or a plus among many 4s
+                mark = mark._replace(is_digit=EVEN, is_sign=0.0)
         judged.append(mark)
     return judged
 
 
-def by_one_hand(values: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def by_one_hand(values: np.ndarray, probabilities: np.ndarray, own: float = 1) -> np.ndarray:
     """What is said of a page's marks, each averaged with the others that are like it.
 
     One hand writes all of a page's 1s alike. Where each of them looks a little like a 7, one that
@@ -131,6 +135,7 @@ def by_one_hand(values: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     Args:
         values: what is said, float [n, k].
         probabilities: the network's, of what digit each is, float [n, 10].
+        own: how many times each counts for itself.
 
     Returns:
         float [n, k].
@@ -138,7 +143,7 @@ def by_one_hand(values: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     logits = np.log(np.maximum(probabilities, LEAST))
     logits -= logits.mean(axis=1, keepdims=True)
     logits /= np.maximum(np.linalg.norm(logits, axis=1, keepdims=True), LEAST)
-    weights = np.exp((logits @ logits.T - 1) / ALIKE)
+    weights = np.exp((logits @ logits.T - 1) / ALIKE) + (own - 1) * np.eye(len(logits))
     return weights @ values / weights.sum(axis=1, keepdims=True)
 
 
