@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from classifier.files import atomic_file
+from classifier.console import one_line_errors
+from classifier.files import atomic_file, make_folder
 from digits import drawn
 from digits.cutting import cut_out
 from digits.drawn_pages import SIDE, DrawnPage
@@ -47,6 +48,19 @@ def cut_digits(pages: list[DrawnPage], finder: Finder) -> tuple[np.ndarray, np.n
     return np.stack(images), np.array(labels, np.uint8)
 
 
+def make(path: Path) -> None:
+    """Draw pages, cut digits out of them, and write as many of each to the file."""
+    make_folder(path.parent)  # now: the rest takes minutes
+    usual, rarer = drawn.draw(USUAL, SEED, STYLES), drawn.draw(RARER, SEED, RARE)
+    written = (np.concatenate(parts) for parts in zip(usual, rarer, strict=True))
+    pages = draw_pages(PAGES, SEED, *written)
+    images, labels = cut_digits(pages, load_finder())
+    kept = np.concatenate([np.flatnonzero(labels == kind)[:OF_EACH] for kind in range(10)])
+    with atomic_file(path) as partial:
+        np.savez_compressed(partial, images=images[kept], labels=labels[kept])
+    print(f"{path}: {len(kept)} of {len(labels)} digits, {path.stat().st_size:,} bytes")
+
+
 def main() -> None:
     """Make the file of digits anew."""
     parser = argparse.ArgumentParser(
@@ -54,16 +68,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=CUT_DIGITS, help="(default: %(default)s)")
     options = parser.parse_args()
-    usual, rarer = drawn.draw(USUAL, SEED, STYLES), drawn.draw(RARER, SEED, RARE)
-    written = (np.concatenate(parts) for parts in zip(usual, rarer, strict=True))
-    pages = draw_pages(PAGES, SEED, *written)
-    images, labels = cut_digits(pages, load_finder())
-    kept = np.concatenate([np.flatnonzero(labels == kind)[:OF_EACH] for kind in range(10)])
-    with atomic_file(options.out) as partial:
-        np.savez_compressed(partial, images=images[kept], labels=labels[kept])
-    print(
-        f"{options.out}: {len(kept)} of {len(labels)} digits, {options.out.stat().st_size:,} bytes"
-    )
+    with one_line_errors():
+        make(options.out)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from classifier import idx
+from classifier.console import one_line_errors
+from classifier.files import make_folder
 from classifier.machine import cpu_count
 from digits.drawn_pages import SIDE, DrawnPage, draw_page
 from digits.drawn_shapes import SIGN, draw_shapes
@@ -252,14 +254,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="(default: %(default)s)")
     options = parser.parse_args()
-    images, labels = (np.asarray(part) for part in idx.decode_part(options.mnist, "train"))
-    pages = draw_pages(PAGES, options.seed, images, labels)
-    network = train_finder(pages, STEPS, options.seed)
-    save_finder(network, np.zeros((3, 4)), options.out)  # fitted to what it says in float16
-    other_pages = draw_pages(FITTED, OTHER_SEED + options.seed, images, labels)
-    weights = fit_weights(load_finder(options.out).maps, other_pages)
-    save_finder(network, weights, options.out)
-    print(f"{options.out}: {options.out.stat().st_size:,} bytes")
+    with one_line_errors():
+        make_folder(options.out.parent)  # now: the rest takes an hour
+        images, labels = (np.asarray(part) for part in idx.decode_part(options.mnist, "train"))
+        pages = draw_pages(PAGES, options.seed, images, labels)
+        network = train_finder(pages, STEPS, options.seed)
+        save_finder(network, np.zeros((3, 4)), options.out)  # fitted to what it says in float16
+        other_pages = draw_pages(FITTED, OTHER_SEED + options.seed, images, labels)
+        weights = fit_weights(load_finder(options.out).maps, other_pages)
+        save_finder(network, weights, options.out)
+        print(f"{options.out}: {options.out.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

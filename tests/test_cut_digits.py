@@ -1,7 +1,5 @@
 """Digits are cut out of drawn pages with what they are, for the network that reads to learn."""
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -34,9 +32,8 @@ def test_the_command_writes_no_more_of_each_digit_than_asked(pages, tmp_path, mo
     for name, value in (("PAGES", 24), ("OF_EACH", 2), ("USUAL", 80), ("RARER", 20)):
         monkeypatch.setattr(cut_digits, name, value)
     monkeypatch.setattr(cut_digits, "draw_pages", draw_pages)
-    monkeypatch.setattr(sys, "argv", ["cut_digits", "--out", str(tmp_path / "cut.npz")])
-    cut_digits.main()
-    with np.load(tmp_path / "cut.npz") as file:
+    cut_digits.make(tmp_path / "new" / "cut.npz")
+    with np.load(tmp_path / "new" / "cut.npz") as file:
         assert np.bincount(file["labels"]).tolist() == [2] * 10
         assert file["images"].shape == (20, 28, 28)
 
