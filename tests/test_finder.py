@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy.special import softmax
 
 from digits import finder, train_finder
@@ -40,6 +41,16 @@ def test_targets_say_where_which_digit_and_where_a_sign_is():
     assert middles[1].tolist() == [16, 32]
 
 
+@pytest.fixture
+def eagerly():
+    """Two steps are taken sooner than one is traced."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.filterwarnings("ignore:Even though")  # tf.data is traced all the same
+@pytest.mark.usefixtures("eagerly")
 def test_training_makes_a_finder(tmp_path, monkeypatch):
     for name, value in (("PART", 4), ("SHAPES", 60), ("BATCH", 4), ("EVERY", 1)):
         monkeypatch.setattr(train_finder, name, value)
@@ -47,7 +58,7 @@ def test_training_makes_a_finder(tmp_path, monkeypatch):
     images, labels = draw(60, 0)
     pages = train_finder.draw_pages(8, 0, images, labels)
     assert len(pages) == 8
-    network = train_finder.train_finder(pages, steps=4, seed=0)
+    network = train_finder.train_finder(pages, steps=2, seed=0)
     weights = np.arange(12).reshape(3, 4) / 8
     finder.save_finder(network, weights, tmp_path / "finder.npz")
     made = finder.load_finder(tmp_path / "finder.npz")
