@@ -6,12 +6,11 @@ of them is MNIST's, so that none of those that it is measured on comes back as o
   python -m digits.cut_digits     makes digits/cut_digits.npz anew, in 4 minutes
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from classifier.console import one_line_errors
+from classifier.console import ArgumentParser, one_line_errors
 from classifier.files import atomic_file, make_folder
 from digits import drawn
 from digits.cutting import cut_out
@@ -63,7 +62,7 @@ def make(path: Path) -> None:
 
 def main() -> None:
     """Make the file of digits anew."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m digits.cut_digits", description="Cut digits out of drawn pages."
     )
     parser.add_argument("--out", type=Path, default=CUT_DIGITS, help="(default: %(default)s)")

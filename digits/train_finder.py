@@ -6,19 +6,19 @@ An hour on two cores with AVX512_BF16, and 6 GB of memory: 24,000 pages are draw
 seven times. The same command gives the same weights on one machine.
 """
 
-import argparse
 import functools
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from classifier import idx
-from classifier.console import one_line_errors
+from classifier.console import ArgumentParser, one_line_errors
 from classifier.files import make_folder
 from classifier.machine import cpu_count
 from digits.drawn_pages import SIDE, DrawnPage, draw_page
@@ -247,7 +247,7 @@ def matches(marks: list[Mark], boxes: np.ndarray, least: float) -> list[int | No
 
 def main() -> None:
     """Make the finder's file anew."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m digits.train_finder", description="Train the finder of digits."
     )
     parser.add_argument("--mnist", type=Path, required=True, help="folder of MNIST's IDX files")
@@ -259,9 +259,10 @@ def main() -> None:
         images, labels = (np.asarray(part) for part in idx.decode_part(options.mnist, "train"))
         pages = draw_pages(PAGES, options.seed, images, labels)
         network = train_finder(pages, STEPS, options.seed)
-        save_finder(network, np.zeros((3, 4)), options.out)  # fitted to what it says in float16
         other_pages = draw_pages(FITTED, OTHER_SEED + options.seed, images, labels)
-        weights = fit_weights(load_finder(options.out).maps, other_pages)
+        with TemporaryDirectory() as folder:  # weights are fitted to what it says in float16
+            save_finder(network, np.zeros((3, 4)), rounded := Path(folder, "finder.npz"))
+            weights = fit_weights(load_finder(rounded).maps, other_pages)
         save_finder(network, weights, options.out)
         print(f"{options.out}: {options.out.stat().st_size:,} bytes")
 
