@@ -28,6 +28,7 @@ class Maps(NamedTuple):
     """What the finder says of a picture of h x w pixels, float32."""
 
     places: np.ndarray  # [h / 4, w / 4, 2]: how likely a digit's, or a sign's, middle is there
+    labels: np.ndarray  # [h / 4, w / 4, 10]: how likely it is which digit's, if a digit's
     ink: np.ndarray  # [h / 2, w / 2]: how likely it is ink of a digit or sign
     offsets: np.ndarray  # [h / 2, w / 2, 2]: how far its middle is, to the right and down, in px
 
@@ -109,7 +110,8 @@ def maps_of(network) -> Callable[[np.ndarray], Maps]:
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
     def maps(images):
-        places, _, ink = network(tf.cast(images, tf.float32) / 255 - 0.5, training=False)
-        return tf.sigmoid(places), tf.sigmoid(ink[..., 0]), ink[..., 1:] * OFFSET
+        places, labels, ink = network(tf.cast(images, tf.float32) / 255 - 0.5, training=False)
+        likely = tf.sigmoid(places), tf.nn.softmax(labels), tf.sigmoid(ink[..., 0])
+        return *likely, ink[..., 1:] * OFFSET
 
     return lambda image: Maps(*(output.numpy()[0] for output in maps(tf.constant(image[None]))))

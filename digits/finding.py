@@ -50,6 +50,7 @@ class Mark(NamedTuple):
     middle: tuple[float, float]  # where its ink says that the middle is, likewise
     heat: tuple[float, float]  # of a digit's, and of a sign's, middle there, 0 to 1
     ink: float  # how likely its ink is such, on the mean
+    labels: tuple[float, ...] = (0.0,) * 10  # how likely the finder takes it for which digit
     is_digit: float = 0.0  # how likely, 0 to 1, among the other marks
     is_sign: float = 0.0
 
@@ -187,9 +188,10 @@ def _marks(maps: Maps, peaks: np.ndarray, owner: np.ndarray) -> list[Mark]:
         down, across = place
         rows, columns = np.nonzero(owner[place] == number)
         y, x = _middles(maps, rows + down.start, columns + across.start).mean(axis=0).tolist()
-        heat = tuple(maps.places[tuple(peaks[number - 1])].tolist())
+        peak = tuple(peaks[number - 1])
+        heat, labels = (tuple(values[peak].tolist()) for values in (maps.places, maps.labels))
         ink = float(maps.ink[down, across][rows, columns].mean())
-        marks.append(Mark(number, box_in_view(down, across), (x, y), heat, ink))
+        marks.append(Mark(number, box_in_view(down, across), (x, y), heat, ink, labels))
     return marks
 
 

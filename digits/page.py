@@ -40,6 +40,7 @@ class Digit(NamedTuple):
     box: tuple[int, int, int, int]  # left, top, right, bottom in pixels of the picture
     is_digit: float  # how likely it is one at all, 0 to 1
     image: np.ndarray  # as the network that reads sees it: uint8 [28, 28]
+    labels: tuple[float, ...]  # how likely the finder takes it for which digit, if it is one
 
 
 class Page(NamedTuple):
@@ -92,7 +93,8 @@ def find_digits(image: Image.Image, view: View, probabilities: Network) -> Page 
     for row, position, mark in places:
         cut = cuts[mark.number]
         is_digit = _is_digit(mark, cut)
-        digits.append(Digit(row, position, in_picture(mark, view), is_digit, cut.image))
+        box = in_picture(mark, view)
+        digits.append(Digit(row, position, box, is_digit, cut.image, mark.labels))
     return Page(digits, " ".join(map(_pattern, rows)))
 
 

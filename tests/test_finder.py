@@ -26,9 +26,10 @@ def test_the_file_is_small_and_the_finders(tmp_path):
 def test_likelihoods_are_such_and_maps_are_as_large_as_the_picture_by_their_strides():
     maps = finder.load_finder().maps(np.full((64, 96, 3), 255, np.uint8))
     assert maps.places.shape == (16, 24, 2) and maps.ink.shape == (32, 48)
-    assert maps.offsets.shape == (32, 48, 2)
+    assert maps.offsets.shape == (32, 48, 2) and maps.labels.shape == (16, 24, 10)
     assert maps.places.min() >= 0 and maps.places.max() < UNLIKELY
     assert maps.ink.min() >= 0 and maps.ink.max() < UNLIKELY
+    assert maps.labels.sum(axis=2) == pytest.approx(np.ones((16, 24)), abs=1e-5)
 
 
 def test_targets_say_where_which_digit_and_where_a_sign_is():
@@ -97,6 +98,7 @@ def test_weights_tell_what_the_heat_on_drawn_pages_means():
     offsets = np.stack([2.0 * (nearest - columns), 2.0 * (33 - rows)], axis=-1)
     boxes = np.array([(18, 48, 30, 80, 3), (58, 48, 70, 80, SIGN)], np.float32)
     pages = [DrawnPage(None, None, boxes)] * 4 + [DrawnPage(None, None, boxes[:0])]
-    weights = train_finder.fit_weights(lambda image: finder.Maps(places, ink, offsets), pages)
+    maps = finder.Maps(places, np.zeros((32, 32, 10), np.float32), ink, offsets)
+    weights = train_finder.fit_weights(lambda image: maps, pages)
     likely = softmax(features([mark((0,) * 4, h) for h in places[16, [6, 16, 26]]]) @ weights.T, 1)
     assert likely == pytest.approx(np.array([[0.8, 0, 0.2], [0, 0.8, 0.2], [0, 0, 1]]), abs=0.02)

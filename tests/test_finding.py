@@ -36,7 +36,7 @@ def block_maps(image):
             places[y // 4, x // 4, 0] = 0.9
         at = np.argwhere(labels == number)
         offsets[labels == number] = ([y, x] - (2 * at + 1))[:, ::-1]
-    return Maps(places, ink, offsets)
+    return Maps(places, np.zeros((*places.shape[:2], 10), np.float32), ink, offsets)
 
 
 def test_every_digit_is_marked_where_it_is():

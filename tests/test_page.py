@@ -66,6 +66,11 @@ def test_rows_come_from_the_top_and_digits_from_the_left(ten, read_page):
     ]
 
 
+def test_the_finder_too_says_which_digit_it_is(ten, read_page):
+    found, _ = read_page(laid_out(ten[2:9], [(20 + 85 * n, 150) for n in range(7)]))
+    assert [int(np.argmax(digit.labels)) for digit in found.digits] == list(range(2, 9))
+
+
 def test_a_row_may_climb(ten, read_page):
     places = [(40 + 80 * n, 220 - 20 * n) for n in range(7)]
     assert read_page(laid_out(ten[2:9], places))[1] == "2345678"
@@ -153,7 +158,8 @@ def view_of(likely):
     for n, (is_digit, is_sign) in enumerate(likely):
         owner[8:24, 32 * n + 8 : 32 * n + 24] = n + 1
         box = (64 * n + 16, 16, 64 * n + 48, 48)
-        marks.append(Mark(n + 1, box, (0, 0), (0.5, 0.5), 1.0, is_digit, is_sign))
+        judged = {"is_digit": is_digit, "is_sign": is_sign}
+        marks.append(Mark(n + 1, box, (0, 0), (0.5, 0.5), 1.0, **judged))
     picture = np.full((32, 64 * len(likely) - 32, 3), 255, np.uint8)
     image = np.pad(picture, ((16, 16), (16, 16), (0, 0)), mode="edge")
     return View(picture, image, (1.0, 1.0), (owner > 0).astype(np.float32), owner, marks)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 import mnist_keras
 from classifier.predictions import Prediction
-from digits.page import EVEN, Page
+from digits.page import EVEN, Digit, Page
 from digits.reading import of_one
 from mnist_keras import predict
 from setting import Setting
@@ -78,10 +78,18 @@ def test_one_digit_is_one_digit_and_sure(page, answers):
     assert row.label == page[2] and not row.detections and not row.is_unsure
 
 
-def test_what_is_hardly_a_digit_is_not_sure():
+@pytest.mark.parametrize(
+    ("is_digit", "finder_s", "unsure"),
+    [(0.9, 7, False), (EVEN, 7, True), (0.7, 7, False), (0.7, 4, True), (0.9, 4, False)],
+)
+def test_what_is_hardly_a_digit_or_read_as_another_by_the_finder_is_not_sure(
+    is_digit, finder_s, unsure
+):
     answer = Prediction("7.png", "7", 0.99, "1", 0.01, None, None)
-    assert not of_one(answer, 0.9).is_unsure
-    assert of_one(answer, EVEN).is_unsure and of_one(answer, EVEN).confidence == 0.99
+    labels = tuple(np.eye(10)[finder_s])
+    read = of_one(answer, Digit(0, 0, (0, 0, 9, 9), is_digit, None, labels))
+    assert read.is_unsure == unsure and read.confidence == 0.99
+    assert (read.is_digit <= EVEN) == unsure
 
 
 def test_ink_that_is_no_digit_is_answered_unsurely(read_file, tmp_path):
