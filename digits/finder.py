@@ -9,6 +9,7 @@ learned from drawn pages alone (drawn_pages.py):
   python -m digits.train_finder --mnist ../shared/mnist     makes mnist_data/shipped/finder.npz
 """
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,7 @@ def build_finder():
     return Model(image, [places, labels, ink])
 
 
+@functools.cache  # a notebook predicts more than once
 def load_finder(path: str | os.PathLike = SHIPPED) -> Finder:
     """The trained finder.
 

@@ -27,7 +27,7 @@ def written():
 def test_drawn_pages_are_read(kind, read_page, written):
     rng = np.random.default_rng(1)
     wrong = total = 0
-    for _ in range(3):
+    for _ in range(2):
         image, rows = draw_page(kind, rng, *written)
         wrong += distance("".join(rows), read_page(image)[1].replace(" ", ""))
         total += sum(map(len, rows))
