@@ -3,8 +3,8 @@
 It is fully convolutional and gives heat maps of the middles of digits (CenterNet: Zhou, Wang and
 Krähenbühl 2019, https://arxiv.org/abs/1904.07850); every pixel of ink says where its digit's
 middle lies, and so belongs to the one that is nearest (Panoptic-DeepLab: Cheng et al. 2020,
-https://arxiv.org/abs/1911.10194). What a digit says is left to the network that reads. It has
-learned from drawn pages alone (drawn_pages.py):
+https://arxiv.org/abs/1911.10194). Which digit it is says the network that reads; what the finder
+takes it for only raises doubt. It has learned from drawn pages alone (drawn_pages.py):
 
   python -m digits.train_finder --mnist ../shared/mnist     makes mnist_data/shipped/finder.npz
 """
