@@ -29,8 +29,8 @@ from digits.page import Digit, Network, Page, find_digits
 DIGITS = list("0123456789")
 # Of MNIST's test images 68 are answered with less certainty; 16 of these answers are wrong.
 UNSURE = 0.9
-# What is less likely a digit is as likely none if the finder, which reads less well, takes it for
-# what is read with less than that: of 409 single digits none, of four things that are none three.
+# An answer is unsure where a digit is less likely than DOUBTED and the finder gives it less than
+# OTHER: none of people's 409 sure single digits, but three of four things that were called one.
 DOUBTED, OTHER = 0.8, 0.1
 
 
