@@ -35,6 +35,17 @@ def make_folder(path: Path) -> None:
         raise
 
 
+def prepare_file(path: Path) -> None:
+    """Make the folder of a file that is written after long work.
+
+    Raises:
+        InputError: it can't be written there.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; name the file to write")
+    make_folder(path.parent)
+
+
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the rows, the keys of the first as the header."""
     path.parent.mkdir(parents=True, exist_ok=True)

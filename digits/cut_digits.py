@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from classifier.console import ArgumentParser, one_line_errors
-from classifier.files import atomic_file, make_folder
+from classifier.files import atomic_file, prepare_file
 from digits import drawn
 from digits.cutting import cut_out
 from digits.drawn_pages import SIDE, DrawnPage
@@ -49,7 +49,7 @@ def cut_digits(pages: list[DrawnPage], finder: Finder) -> tuple[np.ndarray, np.n
 
 def make(path: Path) -> None:
     """Draw pages, cut digits out of them, and write as many of each to the file."""
-    make_folder(path.parent)  # now: the rest takes minutes
+    prepare_file(path)  # now: the rest takes minutes
     usual, rarer = drawn.draw(USUAL, SEED, STYLES), drawn.draw(RARER, SEED, RARE)
     written = (np.concatenate(parts) for parts in zip(usual, rarer, strict=True))
     pages = draw_pages(PAGES, SEED, *written)

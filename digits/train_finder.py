@@ -19,7 +19,7 @@ from scipy.special import log_softmax
 
 from classifier import idx
 from classifier.console import ArgumentParser, one_line_errors
-from classifier.files import make_folder
+from classifier.files import prepare_file
 from classifier.machine import cpu_count
 from digits.drawn_pages import SIDE, DrawnPage, draw_page
 from digits.drawn_shapes import SIGN, draw_shapes
@@ -254,8 +254,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="(default: %(default)s)")
     options = parser.parse_args()
+    if options.seed < 0:
+        parser.error(f"--seed is {options.seed}, and must be 0 or more")
     with one_line_errors():
-        make_folder(options.out.parent)  # now: the rest takes an hour
+        prepare_file(options.out)  # now: the rest takes an hour
         images, labels = (np.asarray(part) for part in idx.decode_part(options.mnist, "train"))
         pages = draw_pages(PAGES, options.seed, images, labels)
         network = train_finder(pages, STEPS, options.seed)

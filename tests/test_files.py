@@ -12,6 +12,7 @@ from classifier.files import (
     atomic_file,
     atomic_folder,
     make_folder,
+    prepare_file,
     try_write,
     write_csv,
     write_file,
@@ -116,3 +117,10 @@ def test_a_file_where_a_folder_is_wanted_is_named(tmp_path, place, capsys):
     assert not try_write(tmp_path / place / "report.csv", Path.touch)
     assert said in capsys.readouterr().err
     assert (tmp_path / "taken").read_text() == "the user's own"
+
+
+def test_where_a_file_can_not_be_written_is_said_before_the_work(tmp_path):
+    prepare_file(tmp_path / "new" / "finder.npz")
+    assert (tmp_path / "new").is_dir()
+    with pytest.raises(InputError, match="a folder; name the file to write"):
+        prepare_file(tmp_path)
