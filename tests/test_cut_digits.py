@@ -24,7 +24,7 @@ def test_what_is_cut_out_of_drawn_pages_is_what_was_written_there(pages, finder,
     assert (probabilities(images).argmax(axis=1) == labels).mean() > 0.8
 
 
-def test_the_command_writes_no_more_of_each_digit_than_asked(pages, finder, tmp_path, monkeypatch):
+def test_the_command_writes_no_more_of_each_digit_than_asked(pages, tmp_path, monkeypatch):
     def draw_pages(count, seed, images, labels):
         assert count == 24 and len(images) == len(labels) == 100
         return pages
@@ -32,7 +32,6 @@ def test_the_command_writes_no_more_of_each_digit_than_asked(pages, finder, tmp_
     for name, value in (("PAGES", 24), ("OF_EACH", 2), ("USUAL", 80), ("RARER", 20)):
         monkeypatch.setattr(cut_digits, name, value)
     monkeypatch.setattr(cut_digits, "draw_pages", draw_pages)
-    monkeypatch.setattr(cut_digits, "load_finder", lambda: finder)
     cut_digits.make(tmp_path / "new" / "cut.npz")
     with np.load(tmp_path / "new" / "cut.npz") as file:
         assert np.bincount(file["labels"]).tolist() == [2] * 10
